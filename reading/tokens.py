@@ -1,0 +1,98 @@
+"""Text to word pieces with character offsets.
+
+The only module that touches the ``tokenizers`` library.  Offsets are Unicode code points into the
+text as the caller sent it, never into the tokenizer's normalized form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+IntArray = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedText:
+    """Word pieces of one text, without special tokens.
+
+    Attributes:
+        ids: int32 ``[n]``, word piece ids.
+        starts: int32 ``[n]``, first code point of each piece in the original text.
+        ends: int32 ``[n]``, one past the last code point of each piece.
+    """
+
+    ids: IntArray
+    starts: IntArray
+    ends: IntArray
+
+    def __len__(self) -> int:
+        return int(self.ids.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class SpecialTokens:
+    """Ids of the special tokens that frame a window (``[CLS] question [SEP] context [SEP]``)."""
+
+    cls_id: int
+    sep_id: int
+    pad_id: int
+
+
+class TextTokenizer:
+    """A ``tokenizer.json`` without truncation and padding: lengths are decided by `reading.windows`."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self.special = SpecialTokens(
+            cls_id=self._special_id("[CLS]"),
+            sep_id=self._special_id("[SEP]"),
+            pad_id=self._special_id("[PAD]"),
+        )
+
+    @classmethod
+    def from_file(cls, path: Path) -> TextTokenizer:
+        """Load a Hugging Face ``tokenizer.json``.
+
+        Raises:
+            ValueError: the file is no tokenizer, or lacks one of [CLS], [SEP], [PAD].
+        """
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise ValueError(f"{path} is not a readable tokenizer.json: {error}") from error
+        return cls(tokenizer)
+
+    def _special_id(self, token: str) -> int:
+        token_id = self._tokenizer.token_to_id(token)
+        if token_id is None:
+            raise ValueError(f"the tokenizer has no {token} token, which framing a window needs")
+        return int(token_id)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of word pieces, added tokens included."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def encode(self, text: str) -> TokenizedText:
+        """Split `text` into word pieces.
+
+        Raises:
+            ValueError: `text` holds a lone surrogate, which no UTF-8 text can hold.
+        """
+        try:
+            encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        except (UnicodeEncodeError, TypeError) as error:
+            raise ValueError("the text holds a lone surrogate, which is no Unicode text") from error
+        offsets = np.asarray(encoding.offsets, dtype=np.int32).reshape(-1, 2)
+        return TokenizedText(
+            ids=np.asarray(encoding.ids, dtype=np.int32),
+            starts=np.ascontiguousarray(offsets[:, 0]),
+            ends=np.ascontiguousarray(offsets[:, 1]),
+        )
