@@ -1,0 +1,206 @@
+"""The length-adaptive MiniLM in plain torch.
+
+A BERT encoder (post layer norm) with Drop-and-Restore: a layer may drop the least significant tokens between
+its attention and its feed-forward part; dropped tokens rejoin after the last layer (Length-Adaptive
+Transformer, Kim and Cho 2021, sections 3.1 and 3.3).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkShape:
+    """Sizes of a BERT encoder."""
+
+    layers: int
+    hidden: int
+    heads: int
+    intermediate: int
+    vocabulary: int
+    positions: int
+    segments: int = 2
+    layer_norm_epsilon: float = 1e-12
+
+    def __post_init__(self) -> None:
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden size {self.hidden} is not a multiple of {self.heads} heads")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Windows padded to the longest of the batch.
+
+    Attributes:
+        token_ids: int64 ``[b, n]``.
+        segment_starts: int64 ``[b]``, index of the first token of segment 1.
+        lengths: int64 ``[b]``, real lengths.
+    """
+
+    token_ids: Tensor
+    segment_starts: Tensor
+    lengths: Tensor
+
+    @property
+    def real(self) -> Tensor:
+        """bool ``[b, n]``: whether a place holds a token and not padding."""
+        return torch.arange(self.token_ids.shape[1], device=self.lengths.device)[None] < self.lengths[:, None]
+
+
+class Embeddings(nn.Module):
+    """Word, position and segment embeddings, summed and normalized."""
+
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        self.word = nn.Embedding(shape.vocabulary, shape.hidden)
+        self.position = nn.Embedding(shape.positions, shape.hidden)
+        self.segment = nn.Embedding(shape.segments, shape.hidden)
+        self.norm = nn.LayerNorm(shape.hidden, eps=shape.layer_norm_epsilon)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """``[b, n, hidden]``."""
+        places = torch.arange(batch.token_ids.shape[1], device=batch.token_ids.device)
+        in_context = (places[None] >= batch.segment_starts[:, None])[..., None]
+        # two rows chosen by `where`: their gradients are plain sums, far cheaper than an index_put of all tokens
+        segment = torch.where(in_context, self.segment.weight[1], self.segment.weight[0])
+        normed: Tensor = self.norm(self.word(batch.token_ids) + self.position(places) + segment)
+        return normed
+
+
+class Layer(nn.Module):
+    """One encoder layer, in two halves between which tokens may be dropped."""
+
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        self.qkv = nn.Linear(shape.hidden, 3 * shape.hidden)
+        self.attention_output = nn.Linear(shape.hidden, shape.hidden)
+        self.attention_norm = nn.LayerNorm(shape.hidden, eps=shape.layer_norm_epsilon)
+        self.intermediate = nn.Linear(shape.hidden, shape.intermediate)
+        self.output = nn.Linear(shape.intermediate, shape.hidden)
+        self.output_norm = nn.LayerNorm(shape.hidden, eps=shape.layer_norm_epsilon)
+
+    def attend(self, hidden: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Self-attention with residual and layer norm.
+
+        Args:
+            hidden: ``[b, n, hidden]``.
+            bias: ``[b, 1, 1, n]``, 0 for tokens and a large negative number for padding.
+
+        Returns:
+            The new hidden states ``[b, n, hidden]`` and the attention probabilities ``[b, heads, n, n]``.
+        """
+        size, count, width = hidden.shape
+        head_width = width // self.heads
+        qkv = self.qkv(hidden).view(size, count, 3, self.heads, head_width).permute(2, 0, 3, 1, 4)
+        query, key, value = qkv.unbind(0)
+        # plain matmul and softmax: the backward of masked scaled_dot_product_attention is slower on CPUs
+        scores = torch.matmul(query * (1.0 / math.sqrt(head_width)), key.transpose(-1, -2)) + bias
+        probabilities = scores.softmax(-1)
+        mixed = torch.matmul(probabilities, value).transpose(1, 2).reshape(size, count, width)
+        return self.attention_norm(hidden + self.attention_output(mixed)), probabilities
+
+    def feed_forward(self, hidden: Tensor) -> Tensor:
+        """Feed-forward part with residual and layer norm, ``[b, n, hidden]``."""
+        inner = self.output(functional.gelu(self.intermediate(hidden)))
+        normed: Tensor = self.output_norm(hidden + inner)
+        return normed
+
+
+def significance(probabilities: Tensor, real: Tensor) -> Tensor:
+    """Attention that each token receives: probabilities summed over heads and real queries.
+
+    Args:
+        probabilities: ``[b, heads, n, n]`` (query, key), after softmax.
+        real: bool ``[b, n]``.
+
+    Returns:
+        float32 ``[b, n]``; minus infinity for padding.  Kim and Cho 2021, section 3.1 (from PoWER-BERT).
+    """
+    from_real = probabilities.float().masked_fill(~real[:, None, :, None], 0.0)
+    return from_real.sum((1, 2)).masked_fill(~real, -math.inf)
+
+
+def most_significant(scores: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Places of the `counts` most significant tokens of each sample, in reading order.
+
+    Ties are broken by place, the earlier token first.
+
+    Args:
+        scores: float32 ``[b, n]``, minus infinity for padding.
+        counts: int64 ``[b]``, tokens to keep, at most the real tokens of each sample.
+
+    Returns:
+        Places int64 ``[b, k]`` with ``k = max(counts)``, and bool ``[b, k]``: whether a place is kept.
+        The places behind a sample's own count repeat unkept tokens and count as padding.
+    """
+    most = int(counts.max())
+    ranked = scores.argsort(dim=1, descending=True, stable=True)[:, :most]
+    kept = torch.arange(most, device=scores.device)[None] < counts[:, None]
+    beyond = scores.shape[1]
+    order = torch.where(kept, ranked, ranked + beyond).argsort(dim=1)
+    return ranked.gather(1, order), kept
+
+
+class LengthAdaptiveMiniLM(nn.Module):
+    """BERT encoder with Drop-and-Restore and a question answering head (row 0 start, row 1 end)."""
+
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embeddings = Embeddings(shape)
+        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
+        self.head = nn.Linear(shape.hidden, 2)
+
+    def forward(self, batch: Batch, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Start and end logits.
+
+        Args:
+            batch: padded windows.
+            kept: int64 ``[layers, b]``, tokens that each layer keeps of each sample; None keeps all.
+
+        Returns:
+            float32 ``[b, n]`` each; minus 10000 at padding.
+        """
+        hidden = self.embeddings(batch).to(self.head.weight.dtype)
+        encoded = self._encode(hidden, batch.real) if kept is None else self._drop_and_restore(hidden, batch.real, kept)
+        logits = self.head(encoded).float().masked_fill(~batch.real[..., None], -10000.0)
+        return logits[..., 0], logits[..., 1]
+
+    def _encode(self, hidden: Tensor, real: Tensor) -> Tensor:
+        bias = attention_bias(real, hidden.dtype)
+        for layer in self.layers:
+            assert isinstance(layer, Layer)
+            hidden = layer.feed_forward(layer.attend(hidden, bias)[0])
+        return hidden
+
+    def _drop_and_restore(self, hidden: Tensor, real: Tensor, kept: Tensor) -> Tensor:
+        restored = hidden
+        places = torch.arange(hidden.shape[1], device=hidden.device)[None].expand(hidden.shape[0], -1)
+        for layer, counts in zip(self.layers, kept, strict=True):
+            assert isinstance(layer, Layer)
+            hidden, probabilities = layer.attend(hidden, attention_bias(real, hidden.dtype))
+            if bool((counts < real.sum(1)).any()):
+                chosen, real = most_significant(significance(probabilities.detach(), real), counts)
+                hidden = hidden.gather(1, _rows(chosen, hidden))
+                places = places.gather(1, chosen)
+            hidden = layer.feed_forward(hidden)
+            # padding must not overwrite: a padded place keeps what stands there
+            update = torch.where(real[..., None], hidden, restored.gather(1, _rows(places, hidden)))
+            restored = restored.scatter(1, _rows(places, hidden), update)
+        return restored
+
+
+def attention_bias(real: Tensor, dtype: torch.dtype) -> Tensor:
+    """``[b, 1, 1, n]``: 0 for tokens, -10000 for padding."""
+    return torch.zeros(real.shape, dtype=dtype, device=real.device).masked_fill(~real, -10000.0)[:, None, None]
+
+
+def _rows(places: Tensor, hidden: Tensor) -> Tensor:
+    return places[..., None].expand(-1, -1, hidden.shape[-1])
