@@ -1,0 +1,61 @@
+# The habits of this repository.  `make` or `make help` lists them.
+.POSIX:
+.SUFFIXES:
+
+VENV = .venv
+BIN = $(VENV)/bin
+HOST = 127.0.0.1
+PORT = 8000
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# Stamps: an install runs again only when pyproject.toml is newer.
+MADE = $(VENV)/.made
+CORE = $(VENV)/.installed-core
+DEV = $(VENV)/.installed-dev
+
+.PHONY: help serve test test-integration lint bench train-tiny clean
+
+help: ## List the targets
+	@grep -E '^[.a-z-]+:.*## ' Makefile | sed -e 's/:.*## /|/' | while IFS='|' read -r target text; do \
+		printf '  %-18s %s\n' "$$target" "$$text"; done
+
+.venv: $(CORE) ## Make the virtual environment with what serving needs
+
+$(MADE): scripts/make_venv.sh
+	sh scripts/make_venv.sh $(VENV) "$(PYTHON)"
+	@touch $@
+
+$(CORE): $(MADE) pyproject.toml
+	@echo "Installing what serving needs into $(VENV)"
+	$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(DEV): $(CORE) scripts/install_torch.sh
+	sh scripts/install_torch.sh $(BIN)/python
+	@echo "Installing what training and testing need into $(VENV)"
+	$(PIP_INSTALL) --editable '.[train,dev]'
+	@touch $@
+
+serve: $(CORE) ## Start the server with the default model on HOST:PORT (127.0.0.1:8000)
+	$(BIN)/leeway serve --host $(HOST) --port $(PORT)
+
+test: lint ## Lint, check types and arrows, run the tests (no network, no downloads)
+	$(BIN)/python -m pytest
+
+test-integration: $(DEV) ## Tests that need a second environment (builds and installs the wheel)
+	$(BIN)/python -m pytest -m integration tests/integration
+
+lint: $(DEV) ## ruff, mypy, import-linter
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(DEV) ## Measure on this machine
+	$(BIN)/python -m benchmarks
+
+train-tiny: $(DEV) ## All training stages on a tiny model and 50 questions, in under 3 minutes
+	PATH="$(PWD)/$(BIN):$$PATH" sh trainer/runs/tiny.sh
+
+clean: ## Remove caches and the virtual environment
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
