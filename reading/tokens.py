@@ -44,11 +44,16 @@ class SpecialTokens:
 
 
 class TextTokenizer:
-    """A ``tokenizer.json`` without truncation and padding: lengths are decided by `reading.windows`."""
+    """A ``tokenizer.json`` without truncation and padding: lengths are decided by `reading.windows`.
+
+    A text that spells a special token ("[SEP]") is split like any other text: what a caller writes can
+    never become the frame of a window.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True  # which means: do not recognise them in a text
         self._tokenizer = tokenizer
         self.special = SpecialTokens(
             cls_id=self._special_id("[CLS]"),

@@ -1,0 +1,268 @@
+"""Logits to the best answer spans over all windows of a context.
+
+The score is the softmax over pairs that extractive readers are trained towards (Devlin et al. 2019,
+"BERT", section 4.2), taken over every admissible span of every window at once, so that scores of one
+context are comparable and add up to 1.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from reading.tokens import TokenizedText
+from reading.windows import Window
+from reading.words import word_bounds
+
+FloatArray = NDArray[np.float64]
+PlaceArray = NDArray[np.int64]
+
+IMPOSSIBLE_ANSWER_THRESHOLD = 0.5
+"""Nearest counterpart of Hugging Face's ``handle_impossible_answer=True``: below it "no answer" is likelier."""
+
+_CELLS_AT_ONCE = 1 << 20  # spans scored at a time: 8 MiB, whatever the context and `max_answer` are
+
+
+class SpanLogits(Protocol):
+    """What is read of an engine's result for one window: one logit per token, special tokens included."""
+
+    @property
+    def start(self) -> NDArray[np.float32]:
+        """float32 ``[n]``, the answer starts at this token."""
+
+    @property
+    def end(self) -> NDArray[np.float32]:
+        """float32 ``[n]``, the answer ends with this token."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpanSettings:
+    """Which spans are answers, and how many are wanted.
+
+    Attributes:
+        max_answer: tokens of an answer at most.
+        top_k: answers wanted at most, the empty answer included.
+        no_answer_threshold: probability of the best span below which the empty answer comes first; None
+            never gives the empty answer.
+        align_to_words: widen an answer to whole words (between white space).
+    """
+
+    max_answer: int = 30
+    top_k: int = 1
+    no_answer_threshold: float | None = None
+    align_to_words: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_answer < 1:
+            raise ValueError("max_answer must be at least 1")
+        if self.top_k < 1:
+            raise ValueError("top_k must be at least 1")
+        if self.no_answer_threshold is not None and not 0.0 <= self.no_answer_threshold <= 1.0:
+            raise ValueError("no_answer_threshold is a probability, from 0 to 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer; ``text == context[start:end]``.
+
+    Attributes:
+        text: slice of the context, empty for the empty answer.
+        score: probability, 0 to 1.
+        start: first code point in the context.
+        end: one past the last code point.
+        logit: start logit plus end logit, for margins between answers; None for the empty answer.
+    """
+
+    text: str
+    score: float
+    start: int
+    end: int
+    logit: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranking:
+    """The best token spans, best first, and the logarithm of the normalizer over all spans."""
+
+    first_tokens: PlaceArray
+    last_tokens: PlaceArray
+    logits: FloatArray
+    log_total: float
+
+
+def best_answers(
+    context: str,
+    tokens: TokenizedText,
+    windows: Sequence[Window],
+    logits: Sequence[SpanLogits],
+    settings: SpanSettings = SpanSettings(),
+) -> list[Answer]:
+    """The best answers, best first, each with text offsets of its own.
+
+    A span is admissible when it lies in the context part of one window and has at most
+    ``settings.max_answer`` tokens.  The same context tokens seen in several windows are one span with the
+    greatest of its logits.  Equal logits rank by earlier start, then by shorter span.
+
+    Args:
+        context: the text.
+        tokens: its word pieces, ``[n]``.
+        windows: windows of that context (`reading.windows.make_windows`).
+        logits: one per window, each with as many values as the window has tokens.
+        settings: what counts as an answer.
+
+    Returns:
+        At most ``settings.top_k`` answers.  A context without tokens has none (or, under a threshold, the
+        empty answer with score 1).
+
+    Raises:
+        ValueError: logits that do not fit the windows or are not finite, or tokens that are not the context's.
+    """
+    _check(context, tokens, windows, logits)
+    answers = _distinct_answers(context, tokens, windows, logits, settings)
+    threshold = settings.no_answer_threshold
+    if threshold is None:
+        return answers
+    best = answers[0].score if answers else 0.0
+    if answers and best >= threshold:
+        return answers
+    return [Answer("", 1.0 - best, 0, 0, None), *answers][: settings.top_k]
+
+
+def _check(context: str, tokens: TokenizedText, windows: Sequence[Window], logits: Sequence[SpanLogits]) -> None:
+    if len(windows) != len(logits):
+        raise ValueError(f"{len(windows)} windows but logits of {len(logits)}")
+    if len(tokens) and int(tokens.ends.max()) > len(context):
+        raise ValueError("the tokens reach beyond the context: they belong to another text")
+    for place, (window, values) in enumerate(zip(windows, logits, strict=True)):
+        if window.context_first + window.context_count > len(tokens):
+            raise ValueError(f"window {place} reaches beyond the {len(tokens)} tokens of the context")
+        for name, row in (("start", values.start), ("end", values.end)):
+            if row.shape != (len(window),):
+                raise ValueError(f"window {place} has {len(window)} tokens but {name} logits of shape {row.shape}")
+            if not np.isfinite(row).all():
+                raise ValueError(f"the {name} logits of window {place} hold a value that is not finite")
+
+
+def _distinct_answers(
+    context: str,
+    tokens: TokenizedText,
+    windows: Sequence[Window],
+    logits: Sequence[SpanLogits],
+    settings: SpanSettings,
+) -> list[Answer]:
+    """The best ``top_k`` spans that differ in their text offsets; of those with equal offsets the best."""
+    wanted = settings.top_k
+    while True:
+        ranking = _rank(len(tokens), windows, logits, settings.max_answer, wanted)
+        starts, ends = _text_offsets(context, tokens, ranking, align_to_words=settings.align_to_words)
+        _, firsts = np.unique(starts * (len(context) + 1) + ends, return_index=True)
+        places = np.sort(firsts)
+        places = places[ends[places] > starts[places]][: settings.top_k]
+        if len(places) >= settings.top_k or len(ranking.logits) < wanted:
+            break
+        wanted *= 8  # rare: several word pieces of one code point (Hangul), or align_to_words
+    scores = np.minimum(np.exp(ranking.logits[places] - ranking.log_total), 1.0)
+    return [
+        Answer(context[start:end], score, start, end, logit)
+        for score, start, end, logit in zip(
+            scores.tolist(),
+            starts[places].tolist(),
+            ends[places].tolist(),
+            ranking.logits[places].tolist(),
+            strict=True,
+        )
+    ]
+
+
+def _rank(
+    count: int, windows: Sequence[Window], logits: Sequence[SpanLogits], max_answer: int, wanted: int
+) -> _Ranking:
+    """The best `wanted` token spans of a context of `count` tokens."""
+    width = min(max_answer, max((window.context_count for window in windows), default=1))
+    width = max(width, 1)
+    log_total = -np.inf
+    cells = np.empty(0, dtype=np.int64)  # first token x width + (length - 1): ascending order is tie order
+    values = np.empty(0, dtype=np.float64)
+    for first, table in _span_tables(count, windows, logits, width):
+        found = _best_cells(table, wanted)
+        if not len(found):
+            continue
+        best = table[found[0]]
+        log_total = np.logaddexp(log_total, best + np.log(np.exp(table - best).sum()))
+        cells = np.concatenate((cells, found + first * width))
+        values = np.concatenate((values, table[found]))
+    order = np.argsort(-values, kind="stable")[:wanted]
+    starts, lengths = np.divmod(cells[order], width)
+    return _Ranking(starts, starts + lengths, values[order], float(log_total))
+
+
+def _span_tables(
+    count: int, windows: Sequence[Window], logits: Sequence[SpanLogits], width: int
+) -> Iterator[tuple[int, FloatArray]]:
+    """Logits of all spans, a block of first tokens at a time.
+
+    Yields:
+        The block's first token, and float64 ``[tokens x width]``: cell ``i * width + d`` is the span of
+        ``d + 1`` tokens from token ``i`` of the block on, minus infinity where no window holds it.
+    """
+    block = max(1, _CELLS_AT_ONCE // width)
+    for first in range(0, count, block):
+        stop = min(first + block, count)
+        table = np.full((stop - first, width), -np.inf)
+        for window, values in zip(windows, logits, strict=True):
+            low = max(first, window.context_first)
+            high = min(stop, window.context_first + window.context_count)
+            if low < high:
+                part = table[low - first : high - first]
+                np.maximum(part, _band(window, values, low, high, width), out=part)
+        yield first, table.ravel()
+
+
+def _band(window: Window, values: SpanLogits, low: int, high: int, width: int) -> FloatArray:
+    """Logits of the spans of one window whose first context token is in ``[low, high)``.
+
+    Returns:
+        float64 ``[high - low, width]``: start logit of the row's token + end logit of the token ``d`` later.
+    """
+    begin = window.segment_start + low - window.context_first
+    stop = window.segment_start + window.context_count
+    ends = np.full(high - low + width - 1, -np.inf)
+    inside = values.end[begin:stop][: len(ends)]
+    ends[: len(inside)] = inside
+    starts = values.start[begin : begin + high - low].astype(np.float64)
+    band: FloatArray = starts[:, np.newaxis] + sliding_window_view(ends, width)
+    return band
+
+
+def _best_cells(table: FloatArray, wanted: int) -> PlaceArray:
+    """Places of the `wanted` greatest finite values of a flat table, best first, ties in order of place."""
+    least = -np.inf if wanted >= len(table) else np.partition(table, len(table) - wanted)[len(table) - wanted]
+    places = np.flatnonzero((table >= least) & (table > -np.inf))
+    return places[np.argsort(-table[places], kind="stable")][:wanted]
+
+
+def _text_offsets(
+    context: str, tokens: TokenizedText, ranking: _Ranking, *, align_to_words: bool
+) -> tuple[PlaceArray, PlaceArray]:
+    """Code point offsets ``[n]`` of token spans: first code point, one past the last."""
+    starts = tokens.starts[ranking.first_tokens].astype(np.int64)
+    ends = tokens.ends[ranking.last_tokens].astype(np.int64)
+    if not context.isascii():
+        different, inverse = np.unique(ends, return_inverse=True)
+        ends = np.array([_past_marks(context, end) for end in different.tolist()], dtype=np.int64)[inverse]
+    if align_to_words:
+        return word_bounds(context, starts, ends)
+    return starts, ends
+
+
+def _past_marks(context: str, end: int) -> int:
+    """`end` behind combining marks, which BERT's normalizer drops: an answer ends in "é", not in a bare "e"."""
+    while end < len(context) and unicodedata.category(context[end]) == "Mn":
+        end += 1
+    return end
