@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 COUNT_STEP = 8
 """Token counts are rounded up to a multiple of this, so that engines meet few different shapes."""
@@ -37,7 +38,7 @@ class LengthConfiguration:
             raise ValueError(f"length configuration {self.id!r} has no ratios")
         if not all(0.0 < ratio <= 1.0 for ratio in self.ratios):
             raise ValueError(f"length configuration {self.id!r}: every ratio must be in (0, 1], got {self.ratios}")
-        if any(later > earlier for earlier, later in zip(self.ratios, self.ratios[1:])):
+        if any(later > earlier for earlier, later in pairwise(self.ratios)):
             raise ValueError(f"length configuration {self.id!r}: ratios must not increase, got {self.ratios}")
 
     @property
