@@ -71,11 +71,11 @@ class ParetoPoint:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.macs) and self.macs > 0.0):
             raise InvalidTableError(f"point {self.id!r:.40}: macs must be positive, got {self.macs}")
-        interval = self.held_out_f1_interval or ()
+        interval = self.held_out_f1_interval or (0.0, 0.0)
         shares = (self.held_out_f1, self.held_out_exact_match, self.dev_f1, self.dev_exact_match, *interval)
         if not all(share is None or 0.0 <= share <= 100.0 for share in shares):
             raise InvalidTableError(f"point {self.id!r:.40}: F1 and exact match must be in 0..100, got {shares}")
-        if self.held_out_f1_interval and not interval[0] <= interval[1]:
+        if interval[0] > interval[1]:
             raise InvalidTableError(f"point {self.id!r:.40}: held_out_f1_interval is upside down")
 
     @property

@@ -1,0 +1,55 @@
+"""Properties of length configurations."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_store.length_config import COUNT_STEP, MINIMUM_TOKENS, LengthConfiguration, full_configuration
+
+ratio = st.floats(min_value=1e-6, max_value=1.0)
+ratios = st.lists(ratio, min_size=1, max_size=12).map(lambda found: tuple(sorted(found, reverse=True)))
+lengths = st.integers(min_value=1, max_value=512)
+
+
+@given(ratios, lengths)
+def test_kept_tokens_never_increase_and_stay_within_bounds(found: tuple[float, ...], length: int) -> None:
+    kept = LengthConfiguration("c01", found).kept_tokens(length)
+    assert len(kept) == len(found)
+    assert all(later <= earlier for earlier, later in pairwise(kept))
+    assert all(min(MINIMUM_TOKENS, length) <= count <= length for count in kept)
+    assert all(count == length or count % COUNT_STEP == 0 for count in kept)
+
+
+@given(ratio, lengths)
+def test_at_least_the_asked_share_is_kept(share: float, length: int) -> None:
+    (kept,) = LengthConfiguration("c01", (share,)).kept_tokens(length)
+    assert kept >= math.floor(share * length)
+
+
+@given(ratio, ratio, lengths)
+def test_a_higher_ratio_never_keeps_fewer(one: float, other: float, length: int) -> None:
+    low, high = (LengthConfiguration("c01", (share,)).kept_tokens(length) for share in sorted((one, other)))
+    assert low <= high
+
+
+@given(ratios, lengths, lengths)
+def test_a_longer_window_never_keeps_fewer(found: tuple[float, ...], one: int, other: int) -> None:
+    short, long = (LengthConfiguration("c01", found).kept_tokens(length) for length in sorted((one, other)))
+    assert all(a <= b for a, b in zip(short, long, strict=True))
+
+
+@given(st.integers(1, 24), lengths)
+def test_full_keeps_everything(layers: int, length: int) -> None:
+    assert full_configuration(layers).is_full
+    assert full_configuration(layers).kept_tokens(length) == (length,) * layers
+
+
+@pytest.mark.parametrize("found", [(), (0.0,), (1.1,), (float("nan"),), (0.5, 0.6), (-1.0,), (float("inf"),)])
+def test_impossible_ratios_are_refused(found: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="ratio"):
+        LengthConfiguration("c01", found)
