@@ -88,12 +88,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Ranking:
-    """The best token spans, best first, and the logarithm of the normalizer over all spans."""
+    """The best token spans, best first, and the normalizer: the sum over all spans of exp(logit - best logit)."""
 
     first_tokens: PlaceArray
     last_tokens: PlaceArray
     logits: FloatArray
-    log_total: float
+    total: float
 
 
 def best_answers(
@@ -167,7 +167,7 @@ def _distinct_answers(
         if len(places) >= settings.top_k or len(ranking.logits) < wanted:
             break
         wanted *= 8  # rare: several word pieces of one code point (Hangul), or align_to_words
-    scores = np.minimum(np.exp(ranking.logits[places] - ranking.log_total), 1.0)
+    scores = np.minimum(np.exp(ranking.logits[places] - ranking.logits[:1]) / ranking.total, 1.0)
     return [
         Answer(context[start:end], score, start, end, logit)
         for score, start, end, logit in zip(
@@ -186,7 +186,7 @@ def _rank(
     """The best `wanted` token spans of a context of `count` tokens."""
     width = min(max_answer, max((window.context_count for window in windows), default=1))
     width = max(width, 1)
-    log_total = -np.inf
+    peak, total = -np.inf, 0.0  # apart: a logarithm of the total would drown beside a huge peak
     cells = np.empty(0, dtype=np.int64)  # first token x width + (length - 1): ascending order is tie order
     values = np.empty(0, dtype=np.float64)
     for first, table in _span_tables(count, windows, logits, width):
@@ -194,12 +194,14 @@ def _rank(
         if not len(found):
             continue
         best = table[found[0]]
-        log_total = np.logaddexp(log_total, best + np.log(np.exp(table - best).sum()))
+        highest = max(peak, best)
+        total = total * np.exp(peak - highest) + np.exp(table - highest).sum()
+        peak = highest
         cells = np.concatenate((cells, found + first * width))
         values = np.concatenate((values, table[found]))
     order = np.argsort(-values, kind="stable")[:wanted]
     starts, lengths = np.divmod(cells[order], width)
-    return _Ranking(starts, starts + lengths, values[order], float(log_total))
+    return _Ranking(starts, starts + lengths, values[order], float(total))
 
 
 def _span_tables(
