@@ -1,0 +1,1 @@
+"""Online: HTTP, queue, engine, answer.  Imports no torch outside `server.engine.reference`."""

@@ -1,0 +1,62 @@
+"""Engines by name.  Each engine's runtime is imported inside that engine's module, and only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, cast
+
+from server.engine.interface import Engine, EngineUnavailableError
+from server.engine.threads import available_threads
+
+if TYPE_CHECKING:
+    from model_store.artifact import Artifact
+
+ENGINES = ("openvino", "reference", "fake")
+PRECISIONS = ("auto", "f32", "bf16")
+
+_INSTALL = {
+    "openvino": "install it with: pip install leeway-qa",
+    "reference": "install it with: pip install 'leeway-qa[train]'",
+}
+
+
+def create_engine(name: str, artifact: Artifact, *, threads: int = 0, precision: str = "auto") -> Engine:
+    """Load `artifact` into the engine called `name`.
+
+    Args:
+        name: one of `ENGINES`.
+        artifact: the model.
+        threads: threads of one call; 0 takes what this process may use (`available_threads`).
+        precision: one of `PRECISIONS`, for what is not computed in int8.
+
+    Raises:
+        EngineUnavailableError: an unknown name or precision, a runtime that is not installed, or a
+            precision that this engine or this machine cannot run.  Never a silent fallback.
+    """
+    if name not in ENGINES:
+        raise EngineUnavailableError(f"there is no engine {name!r}; the engines are {', '.join(ENGINES)}")
+    if precision not in PRECISIONS:
+        raise EngineUnavailableError(f"there is no precision {precision!r}; known are {', '.join(PRECISIONS)}")
+    if threads < 0:
+        raise EngineUnavailableError(f"threads must not be negative, got {threads}")
+    count = threads or available_threads()
+    if name == "openvino":
+        return cast(Engine, _engine_class(name, "OpenVinoEngine")(artifact, threads=count, precision=precision))
+    if precision == "bf16":
+        raise EngineUnavailableError(f"the engine {name} computes in f32 only; precision bf16 needs openvino")
+    if name == "reference":
+        return cast(Engine, _engine_class(name, "ReferenceEngine")(artifact, threads=count))
+    return cast(Engine, _engine_class(name, "FakeEngine")(artifact.manifest.architecture, threads=count))
+
+
+def _engine_class(name: str, class_name: str) -> type:
+    """The class of an engine, its runtime imported now."""
+    try:
+        module = importlib.import_module(f"server.engine.{name}")
+    except ImportError as error:
+        missing = error.name or str(error)
+        raise EngineUnavailableError(
+            f"the engine {name} needs the package {missing!r}, which this Python does not have; "
+            f"{_INSTALL.get(name, '')}"
+        ) from error
+    return cast(type, getattr(module, class_name))

@@ -1,0 +1,215 @@
+"""From questions to answers: tokenize, cut, wait, infer, read off the spans.  Knows no HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from model_store.length_config import LengthConfiguration
+from reading.spans import Answer, SpanSettings, best_answers
+from reading.tokens import TextTokenizer, TokenizedText
+from reading.windows import Window, WindowSettings, make_windows
+from server.engine.interface import WindowLogits
+from server.errors import QueueFullError, TooManyWindowsError
+from server.line import InferenceLine
+
+_SMOOTHING = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question about a text."""
+
+    question: str
+    context: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingSettings:
+    """How texts are cut and which spans count as answers."""
+
+    windows: WindowSettings
+    spans: SpanSettings
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """Integer nanoseconds of one request, by stage; waits between stages are in `total_ns` alone.
+
+    Attributes:
+        queue_ns: in the line for the engine.
+        tokenize_ns: texts to windows.
+        inference_ns: inside the engine.
+        post_ns: logits to answers.
+        total_ns: from arrival to the answers.
+    """
+
+    queue_ns: int
+    tokenize_ns: int
+    inference_ns: int
+    post_ns: int
+    total_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Answers to the questions of one request.
+
+    Attributes:
+        answers: for each question its answers, best first.
+        configuration: the length configuration that all of them were run under.
+        windows: windows run, over all questions.
+        times: by stage.
+    """
+
+    answers: tuple[tuple[Answer, ...], ...]
+    configuration: LengthConfiguration
+    windows: int
+    times: StageTimes
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """Tokens of each context, windows of each question, and the time that took."""
+
+    tokens: list[TokenizedText]
+    windows: list[list[Window]]
+    elapsed_ns: int
+
+
+class Answerer:
+    """Answers requests, of one question or many, against one loaded model; used on one event loop."""
+
+    def __init__(  # noqa: PLR0913 - parts and limits, each by name
+        self,
+        tokenizer: TextTokenizer,
+        line: InferenceLine,
+        text_pool: ThreadPoolExecutor,
+        *,
+        max_waiting: int,
+        max_windows: int,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """Make an answerer.
+
+        Args:
+            tokenizer: of the model.
+            line: to the engine.
+            text_pool: threads for tokenizing and post-processing; owned by the caller.
+            max_waiting: requests accepted beside the one in work.
+            max_windows: of one request, over all its questions.
+            clock_ns: monotonic.
+        """
+        self._tokenizer = tokenizer
+        self._line = line
+        self._text_pool = text_pool
+        self._max_waiting = max_waiting
+        self._max_windows = max_windows
+        self._clock_ns = clock_ns
+        self._accepted = 0
+        self._mean_service_ns = 0.0
+
+    @property
+    def accepted(self) -> int:
+        """Requests accepted and not yet answered, in whatever stage."""
+        return self._accepted
+
+    @property
+    def depth(self) -> int:
+        """Requests that wait for the engine."""
+        return self._line.depth
+
+    async def answer(
+        self,
+        questions: Sequence[Question],
+        settings: ReadingSettings,
+        *,
+        arrival_ns: int | None = None,
+        budget_ns: int | None = None,
+    ) -> Answered:
+        """Answer all `questions` as one request.
+
+        Raises:
+            QueueFullError: too many requests wait already; nothing was done.
+            TooManyWindowsError: the contexts would be cut into too many windows.
+            asyncio.CancelledError: the caller gave up; work not yet dispatched is not run.
+        """
+        arrival_ns = self._clock_ns() if arrival_ns is None else arrival_ns
+        if self._accepted > self._max_waiting:
+            raise QueueFullError(
+                f"{self._accepted} requests are waiting or in work, which is as many as may", self._retry_after()
+            )
+        self._accepted += 1
+        try:
+            return await self._answer(questions, settings, arrival_ns, budget_ns)
+        finally:
+            self._accepted -= 1
+
+    async def _answer(
+        self, questions: Sequence[Question], settings: ReadingSettings, arrival_ns: int, budget_ns: int | None
+    ) -> Answered:
+        loop = asyncio.get_running_loop()
+        prepared = await loop.run_in_executor(self._text_pool, self._prepare, questions, settings.windows)
+        flat = [window for windows in prepared.windows for window in windows]
+        result = await self._line.run(flat, arrival_ns, budget_ns)
+        answers, post_ns = await loop.run_in_executor(
+            self._text_pool, self._read_off, questions, prepared, result.logits, settings.spans
+        )
+        self._observe(prepared.elapsed_ns + result.inference_ns + post_ns)
+        total_ns = self._clock_ns() - arrival_ns
+        times = StageTimes(result.queue_ns, prepared.elapsed_ns, result.inference_ns, post_ns, total_ns)
+        return Answered(answers, result.configuration, len(flat), times)
+
+    def _prepare(self, questions: Sequence[Question], settings: WindowSettings) -> _Prepared:
+        """On a text thread: tokens and windows of every question.
+
+        Raises:
+            TooManyWindowsError: found before any window of the offending question is made.
+        """
+        start_ns = self._clock_ns()
+        all_tokens, all_windows, count = [], [], 0
+        for item, question in enumerate(questions):
+            question_tokens = self._tokenizer.encode(question.question)
+            context_tokens = self._tokenizer.encode(question.context)
+            count += window_count(len(question_tokens), len(context_tokens), settings)
+            if count > self._max_windows:
+                raise TooManyWindowsError(
+                    f"the context needs {count} windows and at most {self._max_windows} are allowed "
+                    "in one request: shorten it or ask in parts",
+                    "context",
+                    item,
+                )
+            all_tokens.append(context_tokens)
+            all_windows.append(make_windows(question_tokens, context_tokens, self._tokenizer.special, settings))
+        return _Prepared(all_tokens, all_windows, self._clock_ns() - start_ns)
+
+    def _read_off(
+        self, questions: Sequence[Question], prepared: _Prepared, logits: Sequence[WindowLogits], spans: SpanSettings
+    ) -> tuple[tuple[tuple[Answer, ...], ...], int]:
+        """On a text thread: answers of every question, and the nanoseconds that took."""
+        start_ns = self._clock_ns()
+        answers, first = [], 0
+        for question, tokens, windows in zip(questions, prepared.tokens, prepared.windows, strict=True):
+            part = logits[first : first + len(windows)]
+            answers.append(tuple(best_answers(question.context, tokens, windows, part, spans)))
+            first += len(windows)
+        return tuple(answers), self._clock_ns() - start_ns
+
+    def _observe(self, service_ns: int) -> None:
+        if not self._mean_service_ns:
+            self._mean_service_ns = float(service_ns)
+        self._mean_service_ns += _SMOOTHING * (service_ns - self._mean_service_ns)
+
+    def _retry_after(self) -> int:
+        """Seconds in which the requests accepted so far are likely done, 1 to 60."""
+        return min(60, max(1, math.ceil(self._accepted * self._mean_service_ns / 1e9)))
+
+
+def window_count(question_tokens: int, context_tokens: int, settings: WindowSettings) -> int:
+    """How many windows `reading.windows.make_windows` makes, without making them."""
+    room = settings.max_length - min(question_tokens, settings.max_question) - 3
+    return 1 + math.ceil(max(0, context_tokens - room) / (room - settings.overlap))

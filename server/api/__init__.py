@@ -1,0 +1,1 @@
+"""HTTP: translates headers and bodies to the core's words and back; decides nothing."""

@@ -1,0 +1,131 @@
+"""``POST /qa`` and ``POST /qa/batch``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from server.answering import Answered
+from server.api.body import read_json
+from server.api.forms import Asked, asked, asked_batch, response_body
+from server.api.headers import BUDGET_HEADER, latency_budget_ns, server_timing
+from server.api.openapi import PROBLEMS, request_body
+from server.api.problems import CLIENT_GONE, ProblemError, from_domain
+from server.api.schemas import BatchRequest, BatchResponse, QaRequest, QaResponse, TaskAnswer, TaskRequest
+from server.errors import RefusedError, UnanswerableError
+from server.metrics import Metrics
+from server.model import LoadedModel
+from server.service import Service
+from server.settings import Settings
+
+T = TypeVar("T")
+
+router = APIRouter(tags=["questions"])
+
+
+class ClientGoneError(Exception):
+    """The caller closed the connection before the answer was there."""
+
+
+@router.post(
+    "/qa",
+    response_model=QaResponse | list[TaskAnswer],
+    responses=PROBLEMS,
+    openapi_extra=request_body(QaRequest, TaskRequest),
+    summary="Answer a question about a text",
+)
+async def answer_question(request: Request) -> Response:
+    """Our own form, or the Hugging Face task form if the body has `inputs`; the response has the same form."""
+    return await _serve(request, "qa", asked)
+
+
+@router.post(
+    "/qa/batch",
+    response_model=BatchResponse,
+    responses=PROBLEMS,
+    openapi_extra=request_body(BatchRequest),
+    summary="Answer several questions as one request",
+)
+async def answer_batch(request: Request) -> Response:
+    """One list of answers per item. An item at fault fails the whole request, which names it by its index."""
+    return await _serve(request, "qa_batch", asked_batch)
+
+
+async def _serve(request: Request, endpoint: str, parse: Callable[[Any, Settings], Asked]) -> Response:
+    """Headers, body, answer, response; exactly one outcome is counted for a valid request."""
+    arrival_ns = time.monotonic_ns()
+    service: Service = request.app.state.service
+    budget_ns = latency_budget_ns(request.headers)
+    question = parse(await read_json(request, service.settings.body_seconds), service.settings)
+    with _outcome_of_failure(service.metrics, endpoint, question):
+        model, answered = await _answer(request, service, question, arrival_ns, budget_ns)
+    met = service.metrics.answered(endpoint, answered, budget_ns)
+    headers = {"X-Length-Config": answered.configuration.id, "Server-Timing": server_timing(answered.times)}
+    if budget_ns is not None:
+        headers[BUDGET_HEADER] = request.headers[BUDGET_HEADER]
+        headers["X-Latency-Budget-Met"] = "true" if met else "false"
+    body = json.dumps(response_body(question, answered, model), ensure_ascii=False, allow_nan=False)
+    return Response(body.encode(), headers=headers, media_type="application/json")
+
+
+@contextmanager
+def _outcome_of_failure(metrics: Metrics, endpoint: str, question: Asked) -> Iterator[None]:
+    """Count the outcome of a request that gets no answer, and say it in words of its form."""
+    batch = question.form == "batch"
+    try:
+        yield
+    except UnanswerableError as error:
+        raise from_domain(error, question.field_names, batch=batch) from error
+    except RefusedError as error:
+        metrics.unanswered(endpoint, "rejected_overload")
+        raise from_domain(error, question.field_names, batch=batch) from error
+    except asyncio.CancelledError:
+        metrics.unanswered(endpoint, "client_gone")
+        raise
+    except ClientGoneError:
+        metrics.unanswered(endpoint, "client_gone")
+        raise ProblemError(CLIENT_GONE, "client-gone", "the caller closed the connection") from None
+    except Exception:
+        metrics.unanswered(endpoint, "failed")
+        raise
+
+
+async def _answer(
+    request: Request, service: Service, question: Asked, arrival_ns: int, budget_ns: int | None
+) -> tuple[LoadedModel, Answered]:
+    model, answerer = service.answerer()
+    settings = model.reading_settings(question.options)
+    work = answerer.answer(question.questions, settings, arrival_ns=arrival_ns, budget_ns=budget_ns)
+    return model, await _unless_gone(request, work)
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which is cancelled as soon as the caller hangs up.
+
+    Raises:
+        ClientGoneError: the caller hung up first.
+    """
+    task = asyncio.create_task(work)
+    watch = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGoneError
+        return task.result()
+    finally:
+        task.cancel()
+        watch.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    """Return when the caller has closed the connection; the body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

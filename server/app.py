@@ -1,0 +1,92 @@
+"""The application: ties settings, service and HTTP together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from server.api import qa, state
+from server.api.middleware import Guard
+from server.api.openapi import install_openapi
+from server.api.problems import CLIENT_GONE, ProblemError, problem_response
+from server.model import LoadedModel, load_model
+from server.service import Service
+from server.settings import Settings
+
+_KINDS = {404: "not-found", 405: "method-not-allowed"}
+
+
+def create_app(
+    settings: Settings,
+    *,
+    load: Callable[[Settings], LoadedModel] = load_model,
+    on_ready: Callable[[LoadedModel], None] | None = None,
+    on_failed: Callable[[str], None] | None = None,
+) -> FastAPI:
+    """An application that loads its model in the background once it is started.
+
+    Args:
+        settings: of this process.
+        load: makes the model; runs on the inference thread.
+        on_ready: called on the event loop when questions are taken.
+        on_failed: called on the event loop with the reason if loading failed.
+    """
+    service = Service(settings, load=load, on_ready=on_ready, on_failed=on_failed)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        try:
+            yield
+        finally:
+            await service.close()
+
+    app = FastAPI(
+        title="Leeway",
+        version=package_version(),
+        description="Extractive question answering on plain CPUs.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    app.include_router(qa.router)
+    app.include_router(state.router)
+    app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes, metrics=service.metrics)
+    app.add_exception_handler(ProblemError, _on_problem)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    install_openapi(app)
+    return app
+
+
+def package_version() -> str:
+    """Version of the installed distribution, ``0`` when it runs from a bare source tree."""
+    try:
+        return version("leeway-qa")
+    except PackageNotFoundError:
+        return "0"
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    if error.status == 413:
+        raise error  # the guard reads the rest of the body before it answers
+    if 400 <= error.status < 500 and error.status != CLIENT_GONE:
+        request.app.state.service.metrics.invalid.labels(str(error.status)).inc()
+    return problem_response(error, request.state.request_id)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = error.status_code
+    problem = ProblemError(
+        status,
+        _KINDS.get(status, "http-error"),
+        f"{request.method} {request.url.path}: {error.detail}",
+        headers=error.headers or {},
+    )
+    return await _on_problem(request, problem)

@@ -1,0 +1,144 @@
+"""The life of one serving process: loading, ready, draining; and what it holds meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+from model_store.length_config import LengthConfiguration
+from server.answering import Answerer
+from server.errors import DrainingError, ModelLoadError, NotReadyError
+from server.line import InferenceLine, Job
+from server.metrics import Metrics
+from server.model import LoadedModel, load_model
+from server.settings import Settings
+
+logger = logging.getLogger("leeway")
+
+State = Literal["loading", "ready", "draining", "failed"]
+
+
+class Service:
+    """Loads the model on the inference thread while the event loop already answers health checks.
+
+    Attributes:
+        settings: of this process.
+        metrics: of this process.
+        state: ``loading``, then ``ready`` or ``failed``; ``draining`` from the first call of `drain` on.
+        failure: why loading failed.
+        loaded: set when loading has ended, well or not.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        load: Callable[[Settings], LoadedModel] = load_model,
+        on_ready: Callable[[LoadedModel], None] | None = None,
+        on_failed: Callable[[str], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.state: State = "loading"
+        self.failure: str | None = None
+        self.loaded = asyncio.Event()
+        self._load = load
+        self._on_ready = on_ready
+        self._on_failed = on_failed
+        self._model: LoadedModel | None = None
+        self._answerer: Answerer | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self._inference = ThreadPoolExecutor(1, "leeway-inference")
+        self._text = ThreadPoolExecutor(settings.text_workers, "leeway-text")
+        self.metrics.queue_depth.set_function(lambda: self._answerer.depth if self._answerer else 0)
+        self.metrics.in_flight.set_function(lambda: self._answerer.accepted if self._answerer else 0)
+        self.metrics.ready.set_function(lambda: float(self.state == "ready"))
+
+    def start(self) -> None:
+        """Begin to load, in the background of the running event loop."""
+        self._loading = asyncio.get_running_loop().create_task(self._load_model())
+
+    def drain(self) -> None:
+        """Take no more questions; those accepted go on."""
+        if self.state != "failed":
+            self.state = "draining"
+
+    async def close(self) -> None:
+        """Free model and threads; work in progress ends after its present slice."""
+        self.drain()
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.gather(self._loading, return_exceptions=True)
+        self._text.shutdown(wait=False, cancel_futures=True)
+        if self._model is not None:
+            await asyncio.get_running_loop().run_in_executor(self._inference, self._model.engine.close)
+        self._inference.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def model(self) -> LoadedModel:
+        """The model.
+
+        Raises:
+            NotReadyError: it is not loaded yet.
+        """
+        if self._model is None:
+            raise NotReadyError("the model is still loading or warming up")
+        return self._model
+
+    def answerer(self) -> tuple[LoadedModel, Answerer]:
+        """Model and answerer, for a new question.
+
+        Raises:
+            NotReadyError: the model is not loaded yet.
+            DrainingError: no more questions are taken.
+        """
+        if self.state == "draining":
+            raise DrainingError("the server is shutting down and takes no more questions")
+        if self._model is None or self._answerer is None:
+            raise NotReadyError("the model is still loading or warming up")
+        return self._model, self._answerer
+
+    async def _load_model(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            model = await loop.run_in_executor(self._inference, self._load, self.settings)
+        except ModelLoadError as error:
+            self._failed(str(error))
+        except Exception as error:
+            logger.exception("loading the model failed unexpectedly")
+            self._failed(f"loading the model failed unexpectedly: {type(error).__name__}: {error}")
+        else:
+            self._ready(model)
+        finally:
+            self.loaded.set()
+
+    def _failed(self, message: str) -> None:
+        self.state = "failed"
+        self.failure = message
+        if self._on_failed is not None:
+            self._on_failed(message)
+
+    def _ready(self, model: LoadedModel) -> None:
+        full = model.configuration("full")
+
+        def choose(_job: Job, _now_ns: int) -> LengthConfiguration:
+            return full
+
+        line = InferenceLine(model.engine, self._inference, choose, slice_windows=self.settings.slice_windows)
+        self._answerer = Answerer(
+            model.tokenizer,
+            line,
+            self._text,
+            max_waiting=self.settings.max_queue,
+            max_windows=self.settings.max_windows,
+        )
+        self._model = model
+        info = model.engine.info
+        self.metrics.model.labels(model.name, model.version, model.digest, info.name, info.precision).set(1)
+        if self.state == "loading":
+            self.state = "ready"
+        if self._on_ready is not None:
+            self._on_ready(model)

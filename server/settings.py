@@ -1,0 +1,68 @@
+"""All settings of the server, in one frozen object: the only reader of the environment.
+
+Every field is a variable ``LEEWAY_<FIELD>`` and an option ``--<field>`` of ``leeway serve``; the option wins.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+import model_store
+
+EngineName = Literal["openvino", "reference", "fake"]
+Precision = Literal["auto", "f32", "bf16"]
+LogFormat = Literal["console", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+def packaged_store() -> Path:
+    """The store that ships with the package and holds the default model."""
+    return Path(model_store.__file__).resolve().parent / "artifacts"
+
+
+class Settings(BaseSettings):
+    """Settings of one server process."""
+
+    model_config = SettingsConfigDict(env_prefix="LEEWAY_", frozen=True, extra="forbid", protected_namespaces=())
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(default=8000, ge=1, le=65535, description="TCP port to listen on.")
+    model: str = Field(default="default", min_length=1, description="Model to serve: NAME, NAME@VERSION or NAME@latest.")
+    store: Path = Field(
+       default= default_factory=packaged_store, description="Folder of the model store; the packaged one if not given."
+    )
+    engine: EngineName = Field(default="openvino", description="What runs the model: openvino, reference (torch) or fake.")
+    precision: Precision = Field(
+        default="auto", description="Arithmetic beside the int8 products: auto (bf16 where the CPU has it), f32 or bf16."
+    )
+    threads: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="Threads of one inference; 0 takes the CPU quota of the container or the affinity.",
+    )
+    max_body_bytes: int = Field(
+        default=2 * 1024 * 1024, ge=1024, description="Largest request body in bytes, counted while it streams (413 beyond)."
+    )
+    body_seconds: float = Field(default=30.0, gt=0, le=3600, description="Longest time that a body may take to arrive (408).")
+    max_question_chars: int = Field(default=4_000, ge=1, description="Longest question in code points (422 beyond).")
+    max_context_chars: int = Field(default=200_000, ge=1, description="Longest context in code points (422 beyond).")
+    max_windows: int = Field(
+        default=1_200, ge=1, description="Most windows that one request, or one batch, may be cut into (422 beyond)."
+    )
+    max_batch_items: int = Field(default=64, ge=1, description="Most items of one batch (422 beyond).")
+    max_top_k: int = Field(default=50, ge=1, description="Most answers that a caller may ask for (422 beyond).")
+    max_queue: int = Field(default=64, ge=0, description="Requests that may wait while one is in work (503 beyond).")
+    slice_windows: int = Field(
+        default=16, ge=1, description="Windows handed to the engine at once; a hang-up is noticed between two such slices."
+    )
+    text_workers: int = Field(default=2, ge=1, le=64, description="Threads for tokenizing and for turning logits into answers.")
+    drain_seconds: float = Field(
+        default=15.0, ge=0, le=3600, description="After SIGTERM, longest time to finish what was already accepted."
+    )
+    log_format: LogFormat = Field(default="console", description="Format of the log on stderr: console or json.")
+    log_level: LogLevel = Field(default="info", description="Least severe level that is logged.")
