@@ -31,13 +31,18 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(default=8000, ge=1, le=65535, description="TCP port to listen on.")
-    model: str = Field(default="default", min_length=1, description="Model to serve: NAME, NAME@VERSION or NAME@latest.")
-    store: Path = Field(
-       default= default_factory=packaged_store, description="Folder of the model store; the packaged one if not given."
+    model: str = Field(
+        default="default", min_length=1, description="Model to serve: NAME, NAME@VERSION or NAME@latest."
     )
-    engine: EngineName = Field(default="openvino", description="What runs the model: openvino, reference (torch) or fake.")
+    store: Path = Field(
+        default_factory=packaged_store, description="Folder of the model store; the packaged one if not given."
+    )
+    engine: EngineName = Field(
+        default="openvino", description="What runs the model: openvino, reference (torch) or fake."
+    )
     precision: Precision = Field(
-        default="auto", description="Arithmetic beside the int8 products: auto (bf16 where the CPU has it), f32 or bf16."
+        default="auto",
+        description="Arithmetic beside the int8 products: auto (bf16 where the CPU has it), f32 or bf16.",
     )
     threads: int = Field(
         default=0,
@@ -46,9 +51,13 @@ class Settings(BaseSettings):
         description="Threads of one inference; 0 takes the CPU quota of the container or the affinity.",
     )
     max_body_bytes: int = Field(
-        default=2 * 1024 * 1024, ge=1024, description="Largest request body in bytes, counted while it streams (413 beyond)."
+        default=2 * 1024 * 1024,
+        ge=1024,
+        description="Largest request body in bytes, counted while it streams (413 beyond).",
     )
-    body_seconds: float = Field(default=30.0, gt=0, le=3600, description="Longest time that a body may take to arrive (408).")
+    body_seconds: float = Field(
+        default=30.0, gt=0, le=3600, description="Longest time that a body may take to arrive (408)."
+    )
     max_question_chars: int = Field(default=4_000, ge=1, description="Longest question in code points (422 beyond).")
     max_context_chars: int = Field(default=200_000, ge=1, description="Longest context in code points (422 beyond).")
     max_windows: int = Field(
@@ -58,9 +67,13 @@ class Settings(BaseSettings):
     max_top_k: int = Field(default=50, ge=1, description="Most answers that a caller may ask for (422 beyond).")
     max_queue: int = Field(default=64, ge=0, description="Requests that may wait while one is in work (503 beyond).")
     slice_windows: int = Field(
-        default=16, ge=1, description="Windows handed to the engine at once; a hang-up is noticed between two such slices."
+        default=16,
+        ge=1,
+        description="Windows handed to the engine at once; a hang-up is noticed between two such slices.",
     )
-    text_workers: int = Field(default=2, ge=1, le=64, description="Threads for tokenizing and for turning logits into answers.")
+    text_workers: int = Field(
+        default=2, ge=1, le=64, description="Threads for tokenizing and for turning logits into answers."
+    )
     drain_seconds: float = Field(
         default=15.0, ge=0, le=3600, description="After SIGTERM, longest time to finish what was already accepted."
     )
