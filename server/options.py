@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Optional, get_type_hints
 
 import typer
 from pydantic import ValidationError
@@ -22,7 +22,7 @@ def with_settings_options(*names: str) -> Callable[[Callable[..., None]], Callab
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         own = [each for each in inspect.signature(function).parameters.values() if each.kind != each.VAR_KEYWORD]
-        hints = {each.name: each.annotation for each in own}
+        hints = get_type_hints(function, include_extras=True)
 
         def command(**values: Any) -> None:
             given = {name: values.pop(name) for name in fields if name in values}
@@ -32,11 +32,11 @@ def with_settings_options(*names: str) -> Callable[[Callable[..., None]], Callab
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(name, field))
             for name, field in fields.items()
         ]
-        keywords = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+        keywords = [each.replace(kind=each.KEYWORD_ONLY, annotation=hints[each.name]) for each in own]
         command.__name__ = function.__name__
         command.__doc__ = function.__doc__
         command.__signature__ = inspect.Signature([*keywords, *options])  # type: ignore[attr-defined]
-        command.__annotations__ = {**hints, **{option.name: option.annotation for option in options}}
+        command.__annotations__ = {each.name: each.annotation for each in [*keywords, *options]}
         return command
 
     return decorate
@@ -58,11 +58,11 @@ def settings_of(given: dict[str, Any]) -> Settings:
 def _annotation(name: str, field: FieldInfo) -> Any:
     option = typer.Option(
         f"--{name.replace('_', '-')}",
-        help=f"{field.description} [{_default_text(field)}, LEEWAY_{name.upper()}]",
+        help=f"{field.description} (LEEWAY_{name.upper()}; {_default_text(field)})",
         show_default=False,
     )
     return Annotated[Optional[field.annotation], option]  # noqa: UP045 - made at run time
 
 
 def _default_text(field: FieldInfo) -> str:
-    return "default: packaged" if field.default_factory is not None else f"default: {field.default}"
+    return "default: the packaged one" if field.default_factory is not None else f"default: {field.default}"

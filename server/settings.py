@@ -31,12 +31,8 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(default=8000, ge=1, le=65535, description="TCP port to listen on.")
-    model: str = Field(
-        default="default", min_length=1, description="Model to serve: NAME, NAME@VERSION or NAME@latest."
-    )
-    store: Path = Field(
-        default_factory=packaged_store, description="Folder of the model store; the packaged one if not given."
-    )
+    model: str = Field(default="default", min_length=1, description="Model: NAME, NAME@VERSION or NAME@latest.")
+    store: Path = Field(default_factory=packaged_store, description="Folder of the model store.")
     engine: EngineName = Field(
         default="openvino", description="What runs the model: openvino, reference (torch) or fake."
     )

@@ -32,7 +32,8 @@ def post(client: TestClient, path: str, body: bytes) -> int:
     response = client.post(path, content=body, headers=JSON)
     assert response.status_code in (200, 400, 413, 422), response.text
     response.json()
-    return response.status_code
+    status: int = response.status_code
+    return status
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

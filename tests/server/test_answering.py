@@ -1,0 +1,50 @@
+"""Parts of the core that have corners of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reading.tokens import SpecialTokens, TokenizedText
+from reading.windows import WindowSettings, make_windows
+from server.answering import window_count
+from server.errors import InvalidReadingError, ModelLoadError
+from server.model import ReadingOptions
+from tests.server.fixtures import fake_model
+
+
+def tokens(count: int) -> TokenizedText:
+    places = np.arange(count, dtype=np.int32)
+    return TokenizedText(places, places, places + 1)
+
+
+@given(st.integers(0, 40), st.integers(0, 400), st.integers(0, 9), st.integers(20, 60), st.integers(1, 6))
+def test_windows_are_counted_as_they_are_made(
+    question: int, context: int, overlap: int, length: int, most: int
+) -> None:
+    settings = WindowSettings(max_length=length, overlap=overlap, max_question=most)
+    made = make_windows(tokens(question), tokens(context), SpecialTokens(0, 1, 2), settings)
+    assert window_count(question, context, settings) == len(made)
+
+
+def test_shorter_windows_shrink_the_other_defaults() -> None:
+    windows = fake_model().reading_settings(ReadingOptions(max_length=16)).windows
+    assert (windows.max_length, windows.max_question, windows.overlap) == (16, 4, 4)
+
+
+@pytest.mark.parametrize("length", [16, 17, 40, 64, 100, 128])
+def test_every_allowed_window_length_works_alone(length: int) -> None:
+    assert fake_model().reading_settings(ReadingOptions(max_length=length)).windows.max_length == length
+
+
+def test_lengths_that_contradict_each_other_name_a_field_that_was_given() -> None:
+    with pytest.raises(InvalidReadingError) as caught:
+        fake_model().reading_settings(ReadingOptions(max_question=62))
+    assert caught.value.field == "max_question"
+
+
+def test_an_unknown_length_configuration_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(ModelLoadError, match="c01, full"):
+        fake_model().configuration("c07")
