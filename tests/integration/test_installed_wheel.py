@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+DEFAULT_MODEL = ROOT / "model_store" / "artifacts" / "default"
 # An environment of its own must not see this one through these.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
 
@@ -70,5 +71,10 @@ def test_the_server_comes_from_the_wheel(installed: Path, tmp_path: Path) -> Non
     assert installed.parent in where.parents
 
 
-def test_the_packaged_store_can_be_listed(installed: Path, tmp_path: Path) -> None:
-    run(installed / "leeway", "models", "list", cwd=tmp_path)
+@pytest.mark.skipif(not DEFAULT_MODEL.is_dir(), reason="no default model has been committed yet")
+def test_the_packaged_model_verifies_and_answers(installed: Path, tmp_path: Path) -> None:
+    context = tmp_path / "context.txt"
+    context.write_text("The committee met in Lyon in March 1998. Anna Weber was in the chair.", encoding="utf-8")
+    run(installed / "leeway", "models", "verify", "default", cwd=tmp_path)
+    answer = run(installed / "leeway", "ask", "Where did the committee meet?", "--context-file", context, cwd=tmp_path)
+    assert "Lyon" in answer
