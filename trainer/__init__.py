@@ -1,0 +1,1 @@
+"""Offline: data, fine-tuning, quantization, publication.  See README.md."""

@@ -80,9 +80,7 @@ def load_checkpoint(
     return progress.step
 
 
-def _optimizer_tensors(
-    network: LengthAdaptiveMiniLM, optimizer: torch.optim.Optimizer
-) -> dict[str, torch.Tensor]:
+def _optimizer_tensors(network: LengthAdaptiveMiniLM, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     tensors = {}
     for name, parameter in network.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():

@@ -81,8 +81,11 @@ class Features:
             return cls(**{name: data[name] for name in cls.__dataclass_fields__})
 
 
+DEFAULT_WINDOWS = WindowSettings()
+
+
 def make_features(
-    questions: Iterable[LabelledQuestion], tokenizer: TextTokenizer, settings: WindowSettings = WindowSettings()
+    questions: Iterable[LabelledQuestion], tokenizer: TextTokenizer, settings: WindowSettings = DEFAULT_WINDOWS
 ) -> Features:
     """Windows of all questions with their labels."""
     windows: list[Window] = []

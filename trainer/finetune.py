@@ -77,7 +77,7 @@ class Finetuner:
         device: where to compute.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a run is made of
         self,
         network: LengthAdaptiveMiniLM,
         features: Features,
@@ -128,9 +128,7 @@ class Finetuner:
 
     def save(self) -> None:
         """Write the checkpoint."""
-        save_checkpoint(
-            self.folder / "checkpoint", self.network, self.optimizer, Progress(self.step, self._identity)
-        )
+        save_checkpoint(self.folder / "checkpoint", self.network, self.optimizer, Progress(self.step, self._identity))
 
     def _logged_step(self, log: IO[str]) -> None:
         began = time.monotonic()
@@ -161,9 +159,7 @@ class Finetuner:
     def _train(self, batch: LabelledBatch, rate: float) -> tuple[float, float]:
         inputs = Batch(*(tensor.to(self.device) for tensor in _tensors(batch.inputs)))
         start_logits, end_logits = self.working.network(inputs)
-        loss = marginal_span_loss(
-            start_logits, end_logits, batch.starts.to(self.device), batch.ends.to(self.device)
-        )
+        loss = marginal_span_loss(start_logits, end_logits, batch.starts.to(self.device), batch.ends.to(self.device))
         torch.autograd.backward(loss)
         self.working.pull_gradients()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)

@@ -14,23 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
-@dataclass(frozen=True, slots=True)
-class NetworkShape:
-    """Sizes of a BERT encoder."""
-
-    layers: int
-    hidden: int
-    heads: int
-    intermediate: int
-    vocabulary: int
-    positions: int
-    segments: int = 2
-    layer_norm_epsilon: float = 1e-12
-
-    def __post_init__(self) -> None:
-        if self.hidden % self.heads:
-            raise ValueError(f"hidden size {self.hidden} is not a multiple of {self.heads} heads")
+from model_store import Architecture
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +33,19 @@ class Batch:
 
     @property
     def real(self) -> Tensor:
-        """bool ``[b, n]``: whether a place holds a token and not padding."""
+        """Bool ``[b, n]``: whether a place holds a token and not padding."""
         return torch.arange(self.token_ids.shape[1], device=self.lengths.device)[None] < self.lengths[:, None]
 
 
 class Embeddings(nn.Module):
     """Word, position and segment embeddings, summed and normalized."""
 
-    def __init__(self, shape: NetworkShape) -> None:
+    def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        self.word = nn.Embedding(shape.vocabulary, shape.hidden)
-        self.position = nn.Embedding(shape.positions, shape.hidden)
-        self.segment = nn.Embedding(shape.segments, shape.hidden)
-        self.norm = nn.LayerNorm(shape.hidden, eps=shape.layer_norm_epsilon)
+        self.word = nn.Embedding(architecture.vocabulary, architecture.hidden)
+        self.position = nn.Embedding(architecture.positions, architecture.hidden)
+        self.segment = nn.Embedding(architecture.segments, architecture.hidden)
+        self.norm = nn.LayerNorm(architecture.hidden, eps=architecture.layer_norm_epsilon)
 
     def forward(self, batch: Batch) -> Tensor:
         """``[b, n, hidden]``."""
@@ -76,15 +60,15 @@ class Embeddings(nn.Module):
 class Layer(nn.Module):
     """One encoder layer, in two halves between which tokens may be dropped."""
 
-    def __init__(self, shape: NetworkShape) -> None:
+    def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        self.heads = shape.heads
-        self.qkv = nn.Linear(shape.hidden, 3 * shape.hidden)
-        self.attention_output = nn.Linear(shape.hidden, shape.hidden)
-        self.attention_norm = nn.LayerNorm(shape.hidden, eps=shape.layer_norm_epsilon)
-        self.intermediate = nn.Linear(shape.hidden, shape.intermediate)
-        self.output = nn.Linear(shape.intermediate, shape.hidden)
-        self.output_norm = nn.LayerNorm(shape.hidden, eps=shape.layer_norm_epsilon)
+        self.heads = architecture.heads
+        self.qkv = nn.Linear(architecture.hidden, 3 * architecture.hidden)
+        self.attention_output = nn.Linear(architecture.hidden, architecture.hidden)
+        self.attention_norm = nn.LayerNorm(architecture.hidden, eps=architecture.layer_norm_epsilon)
+        self.intermediate = nn.Linear(architecture.hidden, architecture.intermediate)
+        self.output = nn.Linear(architecture.intermediate, architecture.hidden)
+        self.output_norm = nn.LayerNorm(architecture.hidden, eps=architecture.layer_norm_epsilon)
 
     def attend(self, hidden: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Self-attention with residual and layer norm.
@@ -151,12 +135,12 @@ def most_significant(scores: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
 class LengthAdaptiveMiniLM(nn.Module):
     """BERT encoder with Drop-and-Restore and a question answering head (row 0 start, row 1 end)."""
 
-    def __init__(self, shape: NetworkShape) -> None:
+    def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        self.shape = shape
-        self.embeddings = Embeddings(shape)
-        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
-        self.head = nn.Linear(shape.hidden, 2)
+        self.architecture = architecture
+        self.embeddings = Embeddings(architecture)
+        self.layers = nn.ModuleList(Layer(architecture) for _ in range(architecture.layers))
+        self.head = nn.Linear(architecture.hidden, 2)
 
     def forward(self, batch: Batch, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Start and end logits.

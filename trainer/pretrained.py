@@ -10,7 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from trainer.network import LengthAdaptiveMiniLM, NetworkShape
+from model_store import Architecture
+from trainer.network import LengthAdaptiveMiniLM
 
 _PREFIXES = ("bert.", "")
 _EMBEDDINGS = {
@@ -38,7 +39,7 @@ def resolve_checkpoint(name_or_folder: str) -> Path:
     folder = Path(name_or_folder)
     if folder.is_dir():
         return folder
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - only hub names need it
+    from huggingface_hub import snapshot_download
 
     try:
         patterns = ["config.json", "model.safetensors", "tokenizer.json"]
@@ -47,7 +48,7 @@ def resolve_checkpoint(name_or_folder: str) -> Path:
         raise FileNotFoundError(f"{name_or_folder!r} is no local folder, and the hub gave: {error}") from error
 
 
-def read_shape(folder: Path) -> NetworkShape:
+def read_architecture(folder: Path) -> Architecture:
     """The sizes in a checkpoint's ``config.json``.
 
     Raises:
@@ -57,7 +58,7 @@ def read_shape(folder: Path) -> NetworkShape:
     for key, wanted in {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}.items():
         if config.get(key, wanted) != wanted:
             raise ValueError(f"{folder}: {key} is {config[key]!r}, but the network computes {wanted!r} only")
-    return NetworkShape(
+    return Architecture(
         layers=config["num_hidden_layers"],
         hidden=config["hidden_size"],
         heads=config["num_attention_heads"],
@@ -77,14 +78,14 @@ def load_pretrained(name_or_folder: str, seed: int) -> LengthAdaptiveMiniLM:
         ValueError: another architecture, or tensors missing or of the wrong shape.
     """
     folder = resolve_checkpoint(name_or_folder)
-    network = LengthAdaptiveMiniLM(read_shape(folder))
+    network = LengthAdaptiveMiniLM(read_architecture(folder))
     source = load_file(folder / "model.safetensors")
-    state = _converted(source, network.shape.layers)
+    state = _converted(source, network.architecture.layers)
     if "qa_outputs.weight" in source:
         state |= {"head.weight": source["qa_outputs.weight"], "head.bias": source["qa_outputs.bias"]}
     else:
         generator = torch.Generator().manual_seed(seed)
-        state["head.weight"] = torch.randn(2, network.shape.hidden, generator=generator) * 0.02
+        state["head.weight"] = torch.randn(2, network.architecture.hidden, generator=generator) * 0.02
         state["head.bias"] = torch.zeros(2)
     try:
         network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
@@ -115,17 +116,17 @@ def save_weights(network: nn.Module, path: Path, metadata: dict[str, str] | None
     temporary.replace(path)
 
 
-def load_weights(path: Path, shape: NetworkShape) -> LengthAdaptiveMiniLM:
+def load_weights(path: Path, architecture: Architecture) -> LengthAdaptiveMiniLM:
     """A network with the weights that `save_weights` wrote.
 
     Raises:
-        ValueError: the file's tensors are not those of a network of this shape.
+        ValueError: the file's tensors are not those of a network of this architecture.
     """
-    network = LengthAdaptiveMiniLM(shape)
+    network = LengthAdaptiveMiniLM(architecture)
     with safe_open(path, "pt") as source:
         state = {name: source.get_tensor(name) for name in source.keys()}  # noqa: SIM118 - no mapping
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"{path} does not hold a network of {shape}: {error}") from error
+        raise ValueError(f"{path} does not hold a network of {architecture}: {error}") from error
     return network

@@ -1,0 +1,129 @@
+"""OpenVINO: int8 linear layers, one compiled dynamic graph for every length and length configuration."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import openvino as ov
+
+from model_store.length_config import LengthConfiguration
+from server.engine.checks import check_call
+from server.engine.interface import (
+    EngineInfo,
+    EngineResult,
+    EngineUnavailableError,
+    IntArray,
+    WindowLogits,
+    WindowTokens,
+)
+from server.engine.openvino_graph import build_graph
+
+if TYPE_CHECKING:
+    from model_store.artifact import Artifact
+
+BUCKET_STEP = 16
+"""Windows are padded to a multiple of this: the runtime makes kernels per shape, so shapes must be few."""
+
+_WARM_UP_ROUNDS = 2  # the first call of a shape makes its kernels, the second its memory
+
+
+class OpenVinoEngine:
+    """Runs windows one at a time on all threads, which is the fastest arrangement measured for latency.
+
+    Args:
+        artifact: of the quantization scheme ``int8``.
+        threads: of each call.
+        precision: of everything but the linear layers; ``auto`` takes bf16 where the processor computes in it.
+
+    Raises:
+        EngineUnavailableError: a precision that this processor lacks, or an artifact that is not int8.
+    """
+
+    def __init__(self, artifact: Artifact, *, threads: int, precision: str = "auto") -> None:
+        scheme = artifact.manifest.quantization.scheme
+        if scheme != "int8":
+            raise EngineUnavailableError(
+                f"the engine openvino runs int8 artifacts; this one's quantization scheme is {scheme!r} "
+                "(the engine reference runs it)"
+            )
+        self._architecture = artifact.manifest.architecture
+        self._pad_id = artifact.manifest.tokenizer.pad_id
+        self._max_length = artifact.manifest.reading.max_length
+        core = ov.Core()
+        rest = _precision(core, precision)
+        options = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": rest,
+            # pinning to cores is the operator's choice (affinity, cpuset), and on by default it defies both
+            "ENABLE_CPU_PINNING": False,
+        }
+        compiled = core.compile_model(build_graph(self._architecture, artifact.load_tensors()), "CPU", options)
+        self._request: ov.InferRequest | None = compiled.create_infer_request()
+        device = str(core.get_property("CPU", "FULL_DEVICE_NAME"))
+        self.info = EngineInfo("openvino", device, threads, f"int8+{rest}")
+
+    def warm_up(self, configurations: Sequence[LengthConfiguration]) -> None:
+        """Run every bucket up to the reading default's longest window, under every configuration."""
+        longest = min(self._max_length, self._architecture.positions)
+        for configuration in configurations:
+            for length in range(BUCKET_STEP, longest + BUCKET_STEP, BUCKET_STEP):
+                ids = np.full(min(length, longest), self._pad_id, dtype=np.int32)
+                for _ in range(_WARM_UP_ROUNDS):
+                    self._infer(_Probe(ids, 1), configuration)
+
+    def run(self, windows: Sequence[WindowTokens], configuration: LengthConfiguration) -> EngineResult:
+        """Logits of `windows`; raises as the interface says."""
+        check_call(self._architecture, windows, configuration)
+        began = time.monotonic_ns()
+        logits = tuple(self._infer(window, configuration) for window in windows)
+        return EngineResult(logits, time.monotonic_ns() - began)
+
+    def close(self) -> None:
+        """Free graph and weights."""
+        self._request = None
+
+    def _infer(self, window: WindowTokens, configuration: LengthConfiguration) -> WindowLogits:
+        if self._request is None:
+            raise ValueError("the engine is closed")
+        length = len(window.token_ids)
+        size = min(-(-length // BUCKET_STEP) * BUCKET_STEP, self._architecture.positions)
+        token_ids = np.full(size, self._pad_id, dtype=np.int32)
+        token_ids[:length] = window.token_ids
+        kept = configuration.kept_tokens(length)
+        if configuration.is_full:
+            kept = (size,) * self._architecture.layers  # padding stays, masked: one shape per bucket
+        outputs = self._request.infer(
+            {
+                "token_ids": token_ids,
+                "segment_start": np.asarray(window.segment_start, dtype=np.int32),
+                "real_length": np.asarray(length, dtype=np.int32),
+                "kept": np.asarray(kept, dtype=np.int32),
+            },
+            share_inputs=True,
+            share_outputs=True,
+        )
+        start, end = outputs.values()
+        return WindowLogits(start[:length].copy(), end[:length].copy())
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    token_ids: IntArray
+    segment_start: int
+
+
+def _precision(core: ov.Core, wanted: str) -> str:
+    """``bf16`` or ``f32``."""
+    able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if wanted == "bf16" and not able:
+        raise EngineUnavailableError(
+            "precision bf16 needs a processor with AVX512-BF16 or AMX (or SVE bf16 on ARM), which this one lacks; "
+            "use precision auto or f32"
+        )
+    return "bf16" if wanted == "bf16" or (wanted == "auto" and able) else "f32"

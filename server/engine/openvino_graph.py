@@ -1,0 +1,160 @@
+"""The length-adaptive encoder as one OpenVINO graph, built from an artifact's neutral tensors.
+
+One window at a time (batch 1).  Inputs, all int32:
+
+- ``token_ids`` ``[n]``: a window padded to its length bucket;
+- ``segment_start`` ``[]``: index of the first token of segment 1;
+- ``real_length`` ``[]``: tokens that are no padding;
+- ``kept`` ``[layers]``: tokens that each layer keeps, non-increasing, at most ``n``.
+
+Outputs, float32 ``[n]``: ``start`` and ``end`` logits.
+
+Drop-and-Restore (Kim and Cho 2021, section 3.3) restores hidden states and then applies the head.  The head
+works token by token, so here each layer's kept tokens go through the head and their *logits* are restored:
+the same numbers, with two columns to scatter instead of all hidden ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+from openvino import opset15 as op
+
+from model_store.architecture import Architecture
+
+Node = Any  # openvino.Node; its stubs lack most operators
+Tensors = Mapping[str, NDArray[Any]]
+
+PADDING_BIAS = -10000.0
+
+
+def build_graph(architecture: Architecture, tensors: Tensors) -> ov.Model:
+    """The graph of an int8 artifact's tensors (``model_store/FORMAT.md``, "Arithmetic")."""
+    return _Builder(architecture, tensors).build()
+
+
+class _Builder:
+    def __init__(self, architecture: Architecture, tensors: Tensors) -> None:
+        self.architecture = architecture
+        self.tensors = tensors
+        self.token_ids = op.parameter([-1], np.int32, name="token_ids")
+        self.segment_start = op.parameter([], np.int32, name="segment_start")
+        self.real_length = op.parameter([], np.int32, name="real_length")
+        self.kept = op.parameter([architecture.layers], np.int32, name="kept")
+
+    def build(self) -> ov.Model:
+        count = op.squeeze(op.shape_of(self.token_ids, output_type="i32"), _const([0], np.int64))
+        self.places = op.range(_const(0, np.int32), count, _const(1, np.int32), output_type="i32")
+        hidden = self._embeddings()
+        real = op.convert(op.less(self.places, self.real_length), np.float32)
+        logits = self._head(hidden)
+        places = self.places
+        for layer in range(self.architecture.layers):
+            hidden, real, places = self._layer(layer, hidden, real, places)
+            logits = op.scatter_update(logits, places, self._head(hidden), _const(0, np.int32))
+        return self._with_outputs(logits)
+
+    def _with_outputs(self, logits: Node) -> ov.Model:
+        columns = op.split(logits, _const(1, np.int64), 2)
+        results = []
+        for name, column in zip(("start", "end"), columns.outputs(), strict=True):
+            flat = op.squeeze(column, _const([1], np.int64))
+            flat.output(0).set_names({name})
+            results.append(op.result(flat, name=name))
+        parameters = [self.token_ids, self.segment_start, self.real_length, self.kept]
+        for parameter in parameters:
+            parameter.output(0).set_names({parameter.get_friendly_name()})
+        return ov.Model(results, parameters, "length_adaptive_minilm")
+
+    def _embeddings(self) -> Node:
+        rows = op.convert(op.gather(self._constant("embeddings.word"), self.token_ids, _const(0, np.int32)), np.float32)
+        scales = op.gather(self._constant("embeddings.word.scale"), self.token_ids, _const(0, np.int32))
+        words = op.multiply(rows, op.unsqueeze(scales, _const([1], np.int64)))
+        positions = op.gather(self._constant("embeddings.position"), self.places, _const(0, np.int32))
+        in_context = op.convert(op.greater_equal(self.places, self.segment_start), np.int32)
+        segments = op.gather(self._constant("embeddings.segment"), in_context, _const(0, np.int32))
+        return self._norm(op.add(op.add(words, positions), segments), "embeddings.norm")
+
+    def _layer(self, layer: int, hidden: Node, real: Node, places: Node) -> tuple[Node, Node, Node]:
+        root = f"layers.{layer}"
+        mixed, scores = self._attention(f"{root}.qkv", hidden, real)
+        attended = self._linear(mixed, f"{root}.attention_output")
+        hidden = self._norm(op.add(hidden, attended), f"{root}.attention_norm")
+        chosen = self._most_significant(scores, real, layer)
+        axis = _const(0, np.int32)
+        hidden, real, places = (op.gather(tensor, chosen, axis) for tensor in (hidden, real, places))
+        inner = op.gelu(self._linear(hidden, f"{root}.intermediate"), "erf")
+        hidden = self._norm(op.add(hidden, self._linear(inner, f"{root}.output")), f"{root}.output_norm")
+        return hidden, real, places
+
+    def _attention(self, name: str, hidden: Node, real: Node) -> tuple[Node, Node]:
+        """Mixed values ``[n, hidden]`` and the tokens' significance ``[n]``."""
+        heads = self.architecture.heads
+        width = self.architecture.hidden // heads
+        # the query rows carry 1 / sqrt(width) already: one pass over the scores less
+        factor = np.ones((3 * self.architecture.hidden, 1), np.float32)
+        factor[: self.architecture.hidden] = 1.0 / math.sqrt(width)
+        qkv = op.reshape(self._linear(hidden, name, factor), _const([0, 3, heads, width], np.int64), special_zero=True)
+        parts = op.split(op.transpose(qkv, _const([1, 2, 0, 3], np.int64)), _const(0, np.int64), 3).outputs()
+        query, key, value = (op.squeeze(part, _const([0], np.int64)) for part in parts)
+        bias = op.multiply(op.subtract(_const(1.0, np.float32), real), _const(PADDING_BIAS, np.float32))
+        probabilities = op.softmax(op.add(op.matmul(query, key, transpose_a=False, transpose_b=True), bias), 2)
+        mixed = op.transpose(
+            op.matmul(probabilities, value, transpose_a=False, transpose_b=False), _const([1, 0, 2], np.int64)
+        )
+        received = op.matmul(
+            op.reshape(real, _const([1, 1, -1], np.int64), special_zero=False),
+            probabilities,
+            transpose_a=False,
+            transpose_b=False,
+        )
+        scores = op.reduce_sum(received, _const([0, 1], np.int64))
+        return op.reshape(mixed, _const([0, self.architecture.hidden], np.int64), special_zero=True), scores
+
+    def _most_significant(self, scores: Node, real: Node, layer: int) -> Node:
+        """Places of the tokens that `layer` keeps; padding ranks last, ties go to the earlier token."""
+        count = op.gather(self.kept, _const(layer, np.int32), _const(0, np.int32))
+        # every real token has a positive score, so -1 ranks padding last
+        ranked = op.subtract(op.multiply(scores, real), op.subtract(_const(1.0, np.float32), real))
+        return op.topk(ranked, count, 0, "max", "value", index_element_type="i32", stable=True).output(1)
+
+    def _linear(self, source: Node, name: str, factor: NDArray[np.float32] | None = None) -> Node:
+        """``FakeQuantize -> MatMul -> bias``, which the CPU plugin turns into one u8 x s8 kernel."""
+        zero = float(self.tensors[f"{name}.input_zero_point"][0])
+        step = self.tensors[f"{name}.input_scale"]
+        quantized = op.fake_quantize(
+            source,
+            _const(-zero * step, np.float32),
+            _const((255.0 - zero) * step, np.float32),
+            _const([-zero], np.float32),
+            _const([255.0 - zero], np.float32),
+            256,
+        )
+        factor = np.ones((1, 1), np.float32) if factor is None else factor
+        scale = self.tensors[f"{name}.weight_scale"][:, None] * factor
+        weight = op.multiply(op.convert(self._constant(f"{name}.weight"), np.float32), _const(scale, np.float32))
+        product = op.matmul(quantized, weight, transpose_a=False, transpose_b=True)
+        return op.add(product, _const(self.tensors[f"{name}.bias"][None] * factor.reshape(1, -1), np.float32))
+
+    def _norm(self, source: Node, name: str) -> Node:
+        axes = _const([1], np.int64)
+        epsilon = self.architecture.layer_norm_epsilon
+        normal = op.mvn(source, axes, normalize_variance=True, eps=epsilon, eps_mode="inside_sqrt")
+        scaled = op.multiply(normal, self._constant(f"{name}.weight"))
+        return op.add(scaled, self._constant(f"{name}.bias"))
+
+    def _head(self, hidden: Node) -> Node:
+        product = op.matmul(hidden, self._constant("head.weight"), transpose_a=False, transpose_b=True)
+        return op.add(product, self._constant("head.bias"))
+
+    def _constant(self, name: str) -> Node:
+        return op.constant(self.tensors[name])
+
+
+def _const(value: Any, dtype: Any) -> Node:
+    return op.constant(np.asarray(value, dtype=dtype))

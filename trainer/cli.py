@@ -1,0 +1,208 @@
+"""The trainer's command line.
+
+A run folder holds everything that the stages hand to each other:
+
+features.npz  held_out.json.gz  run.json     prepare
+checkpoint/  steps.jsonl  weights.safetensors  finetune
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from model_store import Licence, ModelStore, ModelStoreError
+from reading import TextTokenizer, load_predictions, load_squad, score_predictions
+from server.engine.interface import EngineUnavailableError
+from server.engine.threads import available_threads
+from trainer.data import HELD_OUT_SHARE, SPLIT_SEED, hold_out, labelled_questions, load_data, save_squad
+from trainer.export import ExportInputs, ExportSettings, export
+from trainer.features import Features, make_features
+from trainer.finetune import Finetuner, FinetuneSettings, NotFiniteError
+from trainer.network import LengthAdaptiveMiniLM
+from trainer.pretrained import load_pretrained, load_weights, read_architecture, resolve_checkpoint, save_weights
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+Run = Annotated[Path, typer.Argument(help="Run folder.")]
+Base = Annotated[str, typer.Option(help="BERT-style checkpoint: local folder or hub name.")]
+BASE = "sentence-transformers/all-MiniLM-L6-v2"
+
+_USER_ERRORS = (OSError, ValueError, KeyError, ModelStoreError, EngineUnavailableError, NotFiniteError)
+
+
+def _plain_errors(stage: Callable[..., None]) -> Callable[..., None]:
+    """One line for what the user can mend, a traceback for what only we can."""
+
+    @wraps(stage)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            stage(*args, **kwargs)
+        except _USER_ERRORS as error:
+            if logging.getLogger(__name__).isEnabledFor(logging.DEBUG):
+                raise
+            typer.echo(f"trainer {stage.__name__}: {error}", err=True)
+            raise typer.Exit(1) from error
+
+    return wrapped
+
+
+@app.callback()
+def configure(
+    threads: Annotated[int, typer.Option(help="Threads; 0 takes what this process may use.")] = 0,
+    *,
+    debug: Annotated[bool, typer.Option("--debug", help="Tracebacks for every error.")] = False,
+) -> None:
+    """Train, quantize and publish the models of Leeway."""
+    torch.set_num_threads(threads or available_threads())
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, stream=sys.stderr)
+
+
+@app.command()
+@_plain_errors
+def prepare(
+    run: Run,
+    data: Annotated[str, typer.Option(help="SQuAD-format file (plain or .gz), or a Hugging Face datasets name.")],
+    base: Base = BASE,
+    held_out_share: Annotated[float, typer.Option(help="Share of the articles kept out of training.")] = HELD_OUT_SHARE,
+    split_seed: Annotated[int, typer.Option(help="Seed of that draw.")] = SPLIT_SEED,
+) -> None:
+    """Split the articles and cut the training questions into windows."""
+    training, held_out = hold_out(load_data(data), held_out_share, split_seed)
+    tokenizer = TextTokenizer.from_file(resolve_checkpoint(base) / "tokenizer.json")
+    features = make_features(labelled_questions(training), tokenizer)
+    run.mkdir(parents=True, exist_ok=True)
+    features.save(run / "features.npz")
+    save_squad(held_out, run / "held_out.json.gz")
+    facts = {
+        "data": Path(data).name,
+        "base": Path(base).name if Path(base).is_dir() else base,
+        "training_questions": len(training),
+        "held_out_questions": len(held_out),
+        "held_out_articles": [article.title for article in held_out.articles],
+        "split_seed": split_seed,
+    }
+    (run / "run.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    typer.echo(f"{len(features)} windows of {len(training)} questions; {len(held_out)} questions held out")
+
+
+@app.command()
+@_plain_errors
+def finetune(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer reads a command
+    run: Run,
+    base: Base = BASE,
+    epochs: Annotated[float, typer.Option(help="Passes over the windows; may be fractional.")] = 2.0,
+    batch_size: Annotated[int, typer.Option(help="Windows per step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="Its peak, after the warm-up.")] = 1.5e-4,
+    seed: Annotated[int, typer.Option(help="Order of the windows, and a new head's weights.")] = 1,
+    precision: Annotated[str, typer.Option(help="auto, bf16 or f32; auto takes bf16 where hardware has it.")] = "auto",
+    checkpoint_minutes: Annotated[float, typer.Option(help="Time between checkpoints.")] = 5.0,
+    stop_after: Annotated[int, typer.Option(help="Stop at this step; the same command goes on. 0: never.")] = 0,
+) -> None:
+    """Fine-tune with every token kept; started again, it goes on from its checkpoint."""
+    settings = FinetuneSettings(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        precision=precision,
+        checkpoint_minutes=checkpoint_minutes,
+    )
+    network = load_pretrained(base, seed)
+    tuner = Finetuner(network, Features.load(run / "features.npz"), run, settings)
+    done = tuner.run(stop_after or None)
+    if done < tuner.steps:
+        typer.echo(f"stopped after step {done} of {tuner.steps}; the same command goes on")
+        return
+    save_weights(network, run / "weights.safetensors")
+    typer.echo(f"{done} steps done; weights in {run / 'weights.safetensors'}")
+
+
+@app.command(name="export")
+@_plain_errors
+def export_(  # noqa: PLR0913, PLR0917 - as above
+    run: Run,
+    store: Annotated[Path, typer.Option(help="Model store to publish in.")],
+    base: Base = BASE,
+    name: Annotated[str, typer.Option(help="Model name.")] = "default",
+    scheme: Annotated[str, typer.Option(help="int8, or none for the float twin (engine reference).")] = "int8",
+    smoothing: Annotated[float, typer.Option(help="SmoothQuant's alpha; 0 for none.")] = 0.0,
+    calibration_windows: Annotated[int, typer.Option(help="Training windows for activation calibration.")] = 256,
+    engine: Annotated[str, typer.Option(help="Engine that measures F1.")] = "openvino",
+    report_dev: Annotated[Path | None, typer.Option(help="SQuAD dev file, for the report only.")] = None,
+) -> None:
+    """Quantize, measure F1 on the held-out articles through an engine, and publish an artifact."""
+    folder = resolve_checkpoint(base)
+    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    settings = ExportSettings(
+        scheme, smoothing, calibration_windows, engine="reference" if scheme == "none" else engine
+    )
+    inputs = ExportInputs(
+        network=_trained(run, folder),
+        features=Features.load(run / "features.npz"),
+        tokenizer=folder / "tokenizer.json",
+        held_out=list(load_squad(run / "held_out.json.gz")),
+        dev=list(load_squad(report_dev)) if report_dev else (),
+        training=facts | {"finetuning": _finetuning(run)},
+        licences=_licences(facts),
+    )
+    published = export(inputs, settings, ModelStore(store), name, run / "drafts")
+    manifest = ModelStore(store).load(published.spec).manifest
+    typer.echo(f"published {published.spec} in {store}")
+    typer.echo(json.dumps(manifest.metrics))
+
+
+@app.command()
+@_plain_errors
+def score(
+    data: Annotated[Path, typer.Argument(help="SQuAD-format file, plain or .gz.")],
+    predictions: Annotated[Path, typer.Argument(help="JSON {question id: answer text}, plain or .gz.")],
+) -> None:
+    """Official SQuAD 1.1 exact match and F1 of a file of predictions; the last line is JSON."""
+    result = score_predictions(load_squad(data), load_predictions(predictions))
+    typer.echo(
+        json.dumps(
+            {
+                "exact_match": round(result.exact_match, 4),
+                "f1": round(result.f1, 4),
+                "questions": result.questions,
+                "missing": result.missing,
+            }
+        )
+    )
+
+
+def _trained(run: Path, base: Path) -> LengthAdaptiveMiniLM:
+    return load_weights(run / "weights.safetensors", read_architecture(base))
+
+
+def _finetuning(run: Path) -> dict[str, object]:
+    """Settings and effort of the fine-tuning run, from its checkpoint and step log."""
+    progress = json.loads((run / "checkpoint" / "progress.json").read_text(encoding="utf-8"))
+    with (run / "steps.jsonl").open(encoding="utf-8") as lines:
+        seconds = sum(json.loads(line)["seconds"] for line in lines)
+    return {**progress["settings"], "steps": progress["step"], "hours": round(seconds / 3600, 3)}
+
+
+def _licences(facts: dict[str, Any]) -> tuple[Licence, ...]:
+    return (
+        Licence("weights, from " + facts["base"], "Apache-2.0", "sentence-transformers; MiniLM: Wang et al. 2020"),
+        Licence(
+            "training data " + facts["data"],
+            "CC-BY-SA-4.0",
+            "Rajpurkar et al., SQuAD: 100,000+ Questions for Machine Comprehension of Text, 2016",
+        ),
+    )
+
+
+def main() -> None:
+    """Entry point of ``python -m trainer``."""
+    app()
