@@ -139,7 +139,7 @@ def load_model(settings: Settings, *, warm_up: bool = True) -> LoadedModel:
         artifact = ModelStore(settings.store).load(settings.model)
         tokenizer = TextTokenizer.from_file(artifact.tokenizer_path)
         engine = create_engine(settings.engine, artifact, threads=settings.threads, precision=settings.precision)
-    except (ModelStoreError, EngineUnavailableError, OSError, ValueError) as error:
+    except (ModelStoreError, EngineUnavailableError, OSError, ValueError, RuntimeError) as error:
         raise ModelLoadError(f"the model {settings.model!r} cannot be loaded: {error}") from error
     manifest = artifact.manifest
     model = LoadedModel(
@@ -156,5 +156,12 @@ def load_model(settings: Settings, *, warm_up: bool = True) -> LoadedModel:
         positions=manifest.architecture.positions,
     )
     if warm_up:
-        engine.warm_up(model.configurations)
+        _warm_up(model)
     return model
+
+
+def _warm_up(model: LoadedModel) -> None:
+    try:
+        model.engine.warm_up(model.configurations)
+    except (ValueError, RuntimeError, MemoryError) as error:
+        raise ModelLoadError(f"{model.reference} cannot be warmed up: {error}") from error

@@ -41,7 +41,7 @@ class Held:
     async def until(self, waiting: int) -> None:
         """Until the engine is busy and so many requests wait in the line."""
         await asyncio.to_thread(self.engine.entered.wait)
-        while self.service.answerer()[1].depth != waiting:
+        while self.service.answerer()[1].depth != waiting:  # noqa: ASYNC110 - the line has no event to wait for
             await asyncio.sleep(0)
 
 
@@ -141,9 +141,18 @@ async def call(app: FastAPI, gone: asyncio.Event, sent: list[Any]) -> None:
         sent.append(message)
 
     scope = {
-        **{"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http"},
-        **{"path": "/qa", "raw_path": b"/qa", "query_string": b"", "root_path": "", "headers": []},
-        **{"client": ("127.0.0.1", 1), "server": ("test", 80)},
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/qa",
+        "raw_path": b"/qa",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [],
+        "client": ("127.0.0.1", 1),
+        "server": ("test", 80),
     }
     await app(scope, receive, send)
 

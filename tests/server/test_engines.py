@@ -103,5 +103,5 @@ def test_the_fake_takes_its_service_time_from_the_sleep_that_it_is_given() -> No
     [([], 2), (windows([7]), 3), (windows([100]), 2), (windows([-1]), 2), (windows([7] * 300), 2)],
 )
 def test_the_fake_refuses_what_every_engine_refuses(cut: list[Window], layers: int) -> None:
-    with pytest.raises(ValueError, match="window|layers|vocabulary|positions"):
+    with pytest.raises(ValueError, match=r"window|layers|vocabulary|positions"):
         FakeEngine(tiny_architecture(100)).run(cut, full_configuration(layers))
