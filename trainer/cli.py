@@ -29,6 +29,7 @@ from trainer.features import Features, make_features
 from trainer.finetune import Finetuner, FinetuneSettings, NotFiniteError
 from trainer.network import LengthAdaptiveMiniLM
 from trainer.pretrained import load_pretrained, load_weights, read_architecture, resolve_checkpoint, save_weights
+from trainer.tiny import write_tiny_checkpoint
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -158,6 +159,18 @@ def export_(  # noqa: PLR0913, PLR0917 - as above
     manifest = ModelStore(store).load(published.spec).manifest
     typer.echo(f"published {published.spec} in {store}")
     typer.echo(json.dumps(manifest.metrics))
+
+
+@app.command(name="tiny-base")
+@_plain_errors
+def tiny_base(
+    folder: Annotated[Path, typer.Argument(help="Folder to write.")],
+    data: Annotated[str, typer.Option(help="Where its word pieces come from.")],
+    seed: Annotated[int, typer.Option(help="Of the weights.")] = 0,
+) -> None:
+    """Write a tiny random checkpoint in Hugging Face's form, for trying the stages out."""
+    write_tiny_checkpoint(folder, load_data(data), seed)
+    typer.echo(f"a tiny random checkpoint is in {folder}")
 
 
 @app.command()

@@ -1,0 +1,19 @@
+#!/bin/sh
+# All stages on a tiny random model and 50-odd questions: shows that the trainer works, not that it learns.
+# Leaves its artifact in $RUN/store, and asks it one question.
+set -eu
+cd "$(dirname "$0")/../.."
+RUN="${RUN:-runs/tiny}"
+rm -rf "$RUN"
+mkdir -p "$RUN"
+DATA=tests/data/squad-excerpt.json
+
+python -m trainer tiny-base "$RUN/base" --data "$DATA"
+python -m trainer prepare "$RUN" --data "$DATA" --base "$RUN/base" --held-out-share 0.3
+# stopped half-way and resumed, as a long run would be
+python -m trainer finetune "$RUN" --base "$RUN/base" --epochs 4 --batch-size 8 --stop-after 5
+python -m trainer finetune "$RUN" --base "$RUN/base" --epochs 4 --batch-size 8
+python -m trainer export "$RUN" --store "$RUN/store" --base "$RUN/base" --name tiny
+python -m trainer export "$RUN" --store "$RUN/store" --base "$RUN/base" --name tiny-float --scheme none
+leeway models verify tiny --store "$RUN/store"
+leeway evaluate --data "$DATA" --store "$RUN/store" --model tiny --limit 10
