@@ -138,6 +138,7 @@ def load_model(settings: Settings, *, warm_up: bool = True) -> LoadedModel:
     try:
         artifact = ModelStore(settings.store).load(settings.model)
         tokenizer = TextTokenizer.from_file(artifact.tokenizer_path)
+        _check_vocabulary(tokenizer, artifact.manifest.architecture.vocabulary)
         engine = create_engine(settings.engine, artifact, threads=settings.threads, precision=settings.precision)
     except (ModelStoreError, EngineUnavailableError, OSError, ValueError, RuntimeError) as error:
         raise ModelLoadError(f"the model {settings.model!r} cannot be loaded: {error}") from error
@@ -158,6 +159,11 @@ def load_model(settings: Settings, *, warm_up: bool = True) -> LoadedModel:
     if warm_up:
         _warm_up(model)
     return model
+
+
+def _check_vocabulary(tokenizer: TextTokenizer, vocabulary: int) -> None:
+    if tokenizer.vocabulary_size > vocabulary:
+        raise ValueError(f"its tokenizer has {tokenizer.vocabulary_size} word pieces, its weights only {vocabulary}")
 
 
 def _warm_up(model: LoadedModel) -> None:
