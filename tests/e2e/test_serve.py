@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from tests.model_store.tiny_artifact import publish_tiny
@@ -46,7 +46,7 @@ def leeway_serve(*options: str) -> Iterator[subprocess.Popen[str]]:
                 process.kill()
 
 
-def wait_ready(process: subprocess.Popen[str], client: httpx.Client) -> None:
+def wait_ready(process: subprocess.Popen[str], client: httpx2.Client) -> None:
     """Until the server is ready, its process alive all the time."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
@@ -54,7 +54,7 @@ def wait_ready(process: subprocess.Popen[str], client: httpx.Client) -> None:
         try:
             if client.get("/health/ready").status_code == 200:
                 return
-        except httpx.TransportError:
+        except httpx2.TransportError:
             pass
         time.sleep(0.05)  # another process starts: there is no event to wait for
     pytest.fail("the server did not become ready")
@@ -63,7 +63,7 @@ def wait_ready(process: subprocess.Popen[str], client: httpx.Client) -> None:
 def test_serve_answers_and_ends_well_on_sigterm(store: Path) -> None:
     port = free_port()
     with leeway_serve("--port", str(port), "--store", str(store), "--model", "tiny", "--log-format", "json") as process:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
             wait_ready(process, client)
             body = client.post("/qa", json={"question": "Who built the tower?", "context": CONTEXT}).json()
             answer = body["answers"][0]

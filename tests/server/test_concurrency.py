@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi import FastAPI
 
@@ -23,7 +23,7 @@ OWN = {"question": QUESTION, "context": CONTEXT}
 class Held:
     """An application whose engine is held by a gate, and a client of it."""
 
-    def __init__(self, app: FastAPI, client: httpx.AsyncClient, engine: FakeEngine, gate: threading.Event) -> None:
+    def __init__(self, app: FastAPI, client: httpx2.AsyncClient, engine: FakeEngine, gate: threading.Event) -> None:
         self.app = app
         self.client = client
         self.engine = engine
@@ -34,7 +34,7 @@ class Held:
         service: Service = self.app.state.service
         return service
 
-    def ask(self, context: str = CONTEXT) -> asyncio.Task[httpx.Response]:
+    def ask(self, context: str = CONTEXT) -> asyncio.Task[httpx2.Response]:
         """A question on its way."""
         return asyncio.create_task(self.client.post("/qa", json={"question": QUESTION, "context": context}))
 
@@ -53,8 +53,8 @@ async def held(**changes: Any) -> AsyncIterator[Held]:
     with opened_at_the_end(gate):
         async with app.router.lifespan_context(app):
             await app.state.service.loaded.wait()
-            transport = httpx.ASGITransport(app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            transport = httpx2.ASGITransport(app)
+            async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
                 assert isinstance(model.engine, FakeEngine)
                 with opened_at_the_end(gate):
                     yield Held(app, client, model.engine, gate)

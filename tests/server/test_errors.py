@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from starlette.testclient import TestClient
 
@@ -25,7 +25,7 @@ def client() -> Iterator[TestClient]:
         yield client
 
 
-def problem(response: httpx.Response, status: int) -> dict[str, Any]:
+def problem(response: httpx2.Response, status: int) -> dict[str, Any]:
     """The problem details of a response that has them and this status."""
     assert response.status_code == status, response.text
     assert response.headers["Content-Type"] == "application/problem+json"
@@ -147,7 +147,7 @@ def test_json_of_another_shape_is_invalid(client: TestClient, body: bytes) -> No
     ],
 )
 def test_a_malformed_budget_is_a_bad_request(client: TestClient, value: str) -> None:
-    found = problem(client.post("/qa", json=OWN, headers={"X-Latency-Budget-ms": value.encode()}), 400)
+    found = problem(client.post("/qa", json=OWN, headers={b"X-Latency-Budget-ms": value.encode()}), 400)
     assert "X-Latency-Budget-ms" in found["detail"]
 
 
@@ -174,7 +174,7 @@ def test_a_body_of_exactly_the_limit_is_read(client: TestClient) -> None:
 
 @pytest.mark.parametrize("length", ["", "-1", "1e3", "²", "9" * 30])
 def test_a_content_length_that_is_no_number_is_a_bad_request(client: TestClient, length: str) -> None:
-    headers = {"Content-Length": length.encode(), **JSON}
+    headers = {b"Content-Length": length.encode(), b"Content-Type": b"application/json"}
     problem(client.post("/qa", content=b"{}", headers=headers), 400)
 
 
