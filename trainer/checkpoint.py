@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from trainer.network import LengthAdaptiveMiniLM
+from trainer.tensor_files import read_file, write_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +38,15 @@ def save_checkpoint(
     temporary = folder.with_name(folder.name + ".new")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file(dict(network.state_dict()), temporary / "weights.safetensors")
-    save_file(_optimizer_tensors(network, optimizer), temporary / "optimizer.safetensors")
+    write_file(network.state_dict(), temporary / "weights.safetensors")
+    write_file(_optimizer_tensors(network, optimizer), temporary / "optimizer.safetensors")
     (temporary / "progress.json").write_text(json.dumps(asdict(progress), indent=1), encoding="utf-8")
     for path in temporary.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
     old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
+    if folder.exists():  # else a kill between these renames left `old` as the only checkpoint
+        shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     temporary.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
@@ -69,8 +69,8 @@ def load_checkpoint(
     if differing:
         pairs = ", ".join(f"{k}: {progress.settings.get(k)!r} there, {settings[k]!r} here" for k in differing)
         raise ValueError(f"{folder} is a checkpoint of a run with other settings ({pairs})")
-    network.load_state_dict(load_file(folder / "weights.safetensors"))
-    moments = load_file(folder / "optimizer.safetensors")
+    network.load_state_dict(read_file(folder / "weights.safetensors"))
+    moments = read_file(folder / "optimizer.safetensors")
     for name, parameter in network.named_parameters():
         if f"{name}.exp_avg" in moments:
             optimizer.state[parameter] = {

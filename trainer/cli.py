@@ -50,7 +50,7 @@ def _plain_errors(stage: Callable[..., None]) -> Callable[..., None]:
         except _USER_ERRORS as error:
             if logging.getLogger(__name__).isEnabledFor(logging.DEBUG):
                 raise
-            typer.echo(f"trainer {stage.__name__}: {error}", err=True)
+            typer.echo(f"trainer {stage.__name__.rstrip('_')}: {error}", err=True)
             raise typer.Exit(1) from error
 
     return wrapped

@@ -110,13 +110,14 @@ def export(inputs: ExportInputs, settings: ExportSettings, store: ModelStore, na
     tensors = make_tensors(inputs, settings)
     shutil.rmtree(drafts, ignore_errors=True)
     maker = _Maker(name, inputs, settings, tensors)
-    draft = maker.publish(ModelStore(drafts), Figures(Measured(0.0, 0.0, 0), None))
-    artifact = ModelStore(drafts).load(f"{name}@{draft.version}")
-    held_out = _measure(artifact, settings, inputs.held_out)
-    dev = _measure(artifact, settings, inputs.dev) if inputs.dev else None
-    published = maker.publish(store, Figures(held_out, dev))
-    shutil.rmtree(drafts, ignore_errors=True)
-    return published
+    try:
+        draft = maker.publish(ModelStore(drafts), Figures(Measured(0.0, 0.0, 0), None))
+        artifact = ModelStore(drafts).load(f"{name}@{draft.version}")
+        held_out = _measure(artifact, settings, inputs.held_out)
+        dev = _measure(artifact, settings, inputs.dev) if inputs.dev else None
+        return maker.publish(store, Figures(held_out, dev))
+    finally:
+        shutil.rmtree(drafts, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,11 @@ A feature is one window with every place where an answer to its question stands.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,13 +74,15 @@ class Features:
         """Read a file that `save` wrote.
 
         Raises:
-            OSError, ValueError: no such file, or not one of features.
+            OSError: no such file.
+            ValueError: a damaged file, or not one of features.
         """
-        with np.load(path, allow_pickle=False) as data:
-            missing = set(cls.__dataclass_fields__) - set(data.files)
-            if missing:
-                raise ValueError(f"{path} holds no features: {sorted(missing)} missing")
-            return cls(**{name: data[name] for name in cls.__dataclass_fields__})
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                arrays = {name: data[name] for name in cls.__dataclass_fields__}
+        except (BadZipFile, zlib.error, EOFError, KeyError, IndexError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged, or no file of features: {error}") from error
+        return cls(**arrays)
 
 
 DEFAULT_WINDOWS = WindowSettings()

@@ -106,6 +106,8 @@ class Finetuner:
     def run(self, stop_after: int | None = None) -> int:
         """Train to the end, or to step `stop_after`; a checkpoint is written at the end either way.
 
+        ``steps.jsonl`` holds one line per step of the run, also where it was killed and goes on from its checkpoint.
+
         Returns:
             The number of steps done, earlier runs included.
 
@@ -114,6 +116,7 @@ class Finetuner:
         """
         last = min(self.steps, stop_after if stop_after is not None else self.steps)
         self.folder.mkdir(parents=True, exist_ok=True)
+        _cut_log(self.folder / "steps.jsonl", self.step)
         saved = time.monotonic()
         bar = tqdm(total=self.steps, initial=self.step, unit="step", smoothing=0.02, mininterval=5.0)
         with (self.folder / "steps.jsonl").open("a", encoding="utf-8") as log, bar:
@@ -175,3 +178,18 @@ class Finetuner:
 
 def _tensors(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return batch.token_ids, batch.segment_starts, batch.lengths
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Drop what a killed run logged after its last checkpoint: those steps are about to be done again."""
+    if not path.exists():
+        return
+    kept: dict[int, str] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            kept[json.loads(line)["step"]] = line
+        except ValueError:  # torn by the kill
+            continue
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(f"{kept[key]}\n" for key in sorted(kept) if key <= step), encoding="utf-8")
+    temporary.replace(path)

@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model_store import Architecture
 from trainer.network import LengthAdaptiveMiniLM
+from trainer.tensor_files import read_file, write_file
 
 _PREFIXES = ("bert.", "")
 _EMBEDDINGS = {
@@ -58,16 +57,19 @@ def read_architecture(folder: Path) -> Architecture:
     for key, wanted in {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}.items():
         if config.get(key, wanted) != wanted:
             raise ValueError(f"{folder}: {key} is {config[key]!r}, but the network computes {wanted!r} only")
-    return Architecture(
-        layers=config["num_hidden_layers"],
-        hidden=config["hidden_size"],
-        heads=config["num_attention_heads"],
-        intermediate=config["intermediate_size"],
-        vocabulary=config["vocab_size"],
-        positions=config["max_position_embeddings"],
-        segments=config["type_vocab_size"],
-        layer_norm_epsilon=config["layer_norm_eps"],
-    )
+    try:
+        return Architecture(
+            layers=config["num_hidden_layers"],
+            hidden=config["hidden_size"],
+            heads=config["num_attention_heads"],
+            intermediate=config["intermediate_size"],
+            vocabulary=config["vocab_size"],
+            positions=config["max_position_embeddings"],
+            segments=config["type_vocab_size"],
+            layer_norm_epsilon=config["layer_norm_eps"],
+        )
+    except KeyError as error:
+        raise ValueError(f"{folder}: config.json lacks {error}") from error
 
 
 def load_pretrained(name_or_folder: str, seed: int) -> LengthAdaptiveMiniLM:
@@ -79,14 +81,17 @@ def load_pretrained(name_or_folder: str, seed: int) -> LengthAdaptiveMiniLM:
     """
     folder = resolve_checkpoint(name_or_folder)
     network = LengthAdaptiveMiniLM(read_architecture(folder))
-    source = load_file(folder / "model.safetensors")
-    state = _converted(source, network.architecture.layers)
-    if "qa_outputs.weight" in source:
-        state |= {"head.weight": source["qa_outputs.weight"], "head.bias": source["qa_outputs.bias"]}
-    else:
-        generator = torch.Generator().manual_seed(seed)
-        state["head.weight"] = torch.randn(2, network.architecture.hidden, generator=generator) * 0.02
-        state["head.bias"] = torch.zeros(2)
+    source = read_file(folder / "model.safetensors")
+    try:
+        state = _converted(source, network.architecture.layers)
+        if "qa_outputs.weight" in source:
+            state |= {"head.weight": source["qa_outputs.weight"], "head.bias": source["qa_outputs.bias"]}
+        else:
+            generator = torch.Generator().manual_seed(seed)
+            state["head.weight"] = torch.randn(2, network.architecture.hidden, generator=generator) * 0.02
+            state["head.bias"] = torch.zeros(2)
+    except KeyError as error:
+        raise ValueError(f"{folder} lacks the tensor {error}") from error
     try:
         network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     except RuntimeError as error:
@@ -112,7 +117,7 @@ def _converted(source: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
 def save_weights(network: nn.Module, path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write all weights as safetensors, by way of a temporary file."""
     temporary = path.with_suffix(".tmp")
-    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary, metadata)
+    write_file(network.state_dict(), temporary, metadata)
     temporary.replace(path)
 
 
@@ -123,10 +128,8 @@ def load_weights(path: Path, architecture: Architecture) -> LengthAdaptiveMiniLM
         ValueError: the file's tensors are not those of a network of this architecture.
     """
     network = LengthAdaptiveMiniLM(architecture)
-    with safe_open(path, "pt") as source:
-        state = {name: source.get_tensor(name) for name in source.keys()}  # noqa: SIM118 - no mapping
     try:
-        network.load_state_dict(state)
+        network.load_state_dict(read_file(path))
     except RuntimeError as error:
         raise ValueError(f"{path} does not hold a network of {architecture}: {error}") from error
     return network
