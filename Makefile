@@ -51,8 +51,8 @@ lint: $(DEV) ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(CORE) ## Quality and speed of the default model on this machine, on the committed excerpt of SQuAD dev
-	$(BIN)/leeway evaluate --data tests/data/squad-dev-excerpt.json.gz
+bench: $(DEV) ## Engine parity, start-up and memory of the default model (DATA=FILE in SQuAD format; else an excerpt)
+	$(BIN)/python -m benchmarks
 
 train-tiny: $(DEV) ## All training stages on a tiny model and 50 questions, in under 3 minutes
 	PATH="$(PWD)/$(BIN):$$PATH" sh trainer/runs/tiny.sh
