@@ -1,0 +1,190 @@
+"""What every engine promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import pytest
+import torch
+
+from model_store import LengthConfiguration, ModelStore, full_configuration
+from server.engine import create_engine
+from server.engine.interface import Engine, EngineUnavailableError
+from tests.model_store.tiny_artifact import TINY
+from tests.trainer.models import DROPPING, EDGES, FULL, SHAPE, Tokens, answer, fresh, publish_models, stacked, window
+
+NAMES = ("openvino", "reference", "fake")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads_of_others() -> Iterator[None]:
+    """The reference sets torch's threads for the whole process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root: Path = tmp_path_factory.mktemp("store")
+    publish_models(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def engines(store: Path) -> Iterator[Callable[[str, str], Engine]]:
+    """Engines by name and model in f32, each made once."""
+    made: dict[tuple[str, str], Engine] = {}
+
+    def get(name: str, model: str = "int8") -> Engine:
+        if (name, model) not in made:
+            made[name, model] = fresh(store, name, model)
+        return made[name, model]
+
+    yield get
+    for engine in made.values():
+        engine.close()
+
+
+Engines = Callable[..., Engine]
+each = pytest.mark.parametrize("name", NAMES)
+
+
+@each
+def test_info_says_which_engine_runs_and_on_how_many_threads(engines: Engines, name: str) -> None:
+    info = engines(name).info
+    assert (info.name, info.threads) == (name, 1)
+    assert info.device
+    assert info.precision
+    if name == "openvino":
+        assert info.precision == "int8+f32"
+
+
+@each
+@pytest.mark.parametrize("configuration", [FULL, DROPPING], ids=lambda one: str(one.id))
+def test_there_is_one_finite_logit_for_each_real_token(
+    engines: Engines, name: str, configuration: LengthConfiguration
+) -> None:
+    result = engines(name).run([window(length) for length in EDGES], configuration)
+    assert result.inference_ns >= 0
+    for length, logits in zip(EDGES, result.logits, strict=True):
+        assert logits.start.shape == logits.end.shape == (length,)
+        assert logits.start.dtype == logits.end.dtype == np.float32
+        assert np.isfinite(stacked(logits)).all()
+
+
+def outside(token_id: int) -> Tokens:
+    ids = window(20).token_ids.copy()
+    ids[11] = token_id
+    return Tokens(ids, 4)
+
+
+REFUSED: dict[str, tuple[list[Tokens], LengthConfiguration]] = {
+    "no window": ([], FULL),
+    "an empty window": ([window(10), Tokens(np.zeros(0, dtype=np.int32), 0)], FULL),
+    "too long": ([window(10), window(SHAPE.positions + 1)], FULL),
+    "id beyond the vocabulary": ([outside(SHAPE.vocabulary)], FULL),
+    "negative id": ([outside(-1)], FULL),
+    "another depth": ([window(10)], full_configuration(SHAPE.layers + 1)),
+}
+
+
+@each
+@pytest.mark.parametrize(("windows", "configuration"), REFUSED.values(), ids=REFUSED)
+def test_what_the_interface_refuses_is_refused_and_does_no_harm(
+    engines: Engines, name: str, windows: list[Tokens], configuration: LengthConfiguration
+) -> None:
+    before = answer(engines(name), window(20))
+    with pytest.raises(ValueError, match=r"window|vocabulary|layers"):
+        engines(name).run(windows, configuration)
+    assert (answer(engines(name), window(20)) == before).all()
+
+
+@each
+@pytest.mark.parametrize("configuration", [FULL, DROPPING], ids=lambda one: str(one.id))
+def test_the_same_window_gets_the_same_logits_whatever_ran_between(
+    engines: Engines, store: Path, name: str, configuration: LengthConfiguration
+) -> None:
+    engine = engines(name)
+    first = answer(engine, window(33), configuration)
+    answer(engine, window(80), FULL)
+    answer(engine, window(34), DROPPING)
+    assert (answer(engine, window(33), configuration) == first).all()
+    other = fresh(store, name)
+    assert (answer(other, window(33), configuration) == first).all()
+    other.close()
+
+
+@each
+def test_several_windows_come_back_in_their_order(engines: Engines, name: str) -> None:
+    windows = [window(length) for length in (40, 7, 40, 64, 16)]
+    windows[2] = window(40, seed=1)
+    together = engines(name).run(windows, DROPPING).logits
+    assert len(together) == 5
+    for tokens, logits in zip(windows, together, strict=True):
+        assert (stacked(logits) == answer(engines(name), tokens, DROPPING)).all()
+
+
+@each
+def test_results_stay_as_they_are_when_the_engine_runs_again(engines: Engines, name: str) -> None:
+    first = engines(name).run([window(20)], FULL).logits[0]
+    kept = stacked(first)
+    engines(name).run([window(20, seed=9)], FULL)
+    assert (stacked(first) == kept).all()
+
+
+@each
+def test_closing_twice_does_nothing_more(store: Path, name: str) -> None:
+    engine = fresh(store, name)
+    engine.close()
+    engine.close()
+
+
+@each
+def test_warming_up_changes_no_answer(store: Path, name: str) -> None:
+    engine = fresh(store, name, "tiny")
+    configurations = [point.configuration for point in ModelStore(store).load("tiny").table.points]
+    tokens = window(21, vocabulary=TINY.vocabulary)
+    cold = [answer(engine, tokens, configuration) for configuration in configurations]
+    engine.warm_up(configurations)
+    for configuration, before in zip(configurations, cold, strict=True):
+        assert (answer(engine, tokens, configuration) == before).all()
+    engine.close()
+
+
+def test_warming_up_meets_every_bucket_of_every_configuration(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine: Any = fresh(store, "openvino", "tiny")
+    met = set()
+
+    def note(tokens: Tokens, configuration: LengthConfiguration) -> None:
+        met.add((len(tokens.token_ids), configuration.id))
+
+    monkeypatch.setattr(engine, "_infer", note)
+    engine.warm_up([point.configuration for point in ModelStore(store).load("tiny").table.points])
+    assert met == {(length, id_) for length in (16, 32, 48) for id_ in ("full", "c01")}  # max_length is 48
+
+
+def without_bf16(self: ov.Core, device: str, name: str) -> object:
+    return ["FP32", "INT8"] if name == "OPTIMIZATION_CAPABILITIES" else "some processor"
+
+
+def test_a_precision_that_the_processor_lacks_is_refused_and_auto_takes_f32(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ov.Core, "get_property", without_bf16)
+    artifact = ModelStore(store).load("int8")
+    with pytest.raises(EngineUnavailableError, match=r"bf16 needs a processor with AVX512-BF16.*auto or f32"):
+        create_engine("openvino", artifact, threads=1, precision="bf16")
+    engine = create_engine("openvino", artifact, threads=1, precision="auto")
+    assert engine.info.precision == "int8+f32"
+    engine.close()
+
+
+def test_openvino_refuses_the_float_twin_and_says_what_runs_it(store: Path) -> None:
+    with pytest.raises(EngineUnavailableError, match=r"scheme is 'none' \(the engine reference runs it\)"):
+        create_engine("openvino", ModelStore(store).load("float"), threads=1)
