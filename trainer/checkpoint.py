@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from trainer.network import LengthAdaptiveMiniLM
 from trainer.tensor_files import read_file, write_file
 
 
@@ -31,9 +31,7 @@ class Progress:
     settings: dict[str, object]
 
 
-def save_checkpoint(
-    folder: Path, network: LengthAdaptiveMiniLM, optimizer: torch.optim.Optimizer, progress: Progress
-) -> None:
+def save_checkpoint(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     """Replace the checkpoint in `folder`; raises OSError (disk full) with the one before untouched."""
     temporary = folder.with_name(folder.name + ".new")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -53,7 +51,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, network: LengthAdaptiveMiniLM, optimizer: torch.optim.Optimizer, settings: dict[str, object]
+    folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, settings: dict[str, object]
 ) -> int:
     """Load weights and moments in place; the number of steps done, 0 where there is no checkpoint.
 
@@ -74,13 +72,13 @@ def load_checkpoint(
     for name, parameter in network.named_parameters():
         if f"{name}.exp_avg" in moments:
             optimizer.state[parameter] = {
-                key: moments[f"{name}.{key}"].to(parameter.device if key != "step" else "cpu")
+                key: moments[f"{name}.{key}"].to(parameter.device)  # fused AdamW has its step there too
                 for key in ("step", "exp_avg", "exp_avg_sq")
             }
     return progress.step
 
 
-def _optimizer_tensors(network: LengthAdaptiveMiniLM, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def _optimizer_tensors(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     tensors = {}
     for name, parameter in network.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():

@@ -38,16 +38,46 @@ class WorkingCopy:
                 self._pairs.append((original, working))
 
     def pull_gradients(self) -> None:
-        """Move gradients from the copy to the masters, as float32."""
+        """Move gradients from the copy to the masters, as float32, and add them to what is there.
+
+        Called after each of several backward passes, it keeps their sum out of bfloat16.
+        """
         for original, working in self._pairs:
-            original.grad = None if working.grad is None else working.grad.float()
-            working.grad = None
+            if working.grad is not None:
+                gradient = working.grad.float()
+                original.grad = gradient if original.grad is None else original.grad.add_(gradient)
+                working.grad = None
 
     @torch.no_grad()
     def refresh(self) -> None:
         """Round the masters into the copy."""
         for original, working in self._pairs:
             working.copy_(original)
+
+
+def computing_device(name: str) -> torch.device:
+    """The device called ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
+
+    Raises:
+        ValueError: another name, or ``cuda`` where torch sees no GPU.
+    """
+    if name not in {"auto", "cpu", "cuda"}:
+        raise ValueError(f"device must be auto, cpu or cuda, got {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device cuda was asked for, but torch {torch.__version__} sees no GPU here; cpu works")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def computing_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """What ``auto`` (bfloat16 where hardware multiplies it), ``bf16`` or ``f32`` means on `device`.
+
+    Raises:
+        ValueError: another name.
+    """
+    if precision not in {"auto", "bf16", "f32"}:
+        raise ValueError(f"precision must be auto, bf16 or f32, got {precision!r}")
+    fast = precision == "bf16" or (precision == "auto" and has_fast_bfloat16(device))
+    return torch.bfloat16 if fast else torch.float32
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
