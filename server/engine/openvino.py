@@ -21,6 +21,7 @@ from server.engine.interface import (
     WindowTokens,
 )
 from server.engine.openvino_graph import build_graph
+from server.engine.processor import multiplies_int8_exactly
 
 if TYPE_CHECKING:
     from model_store.artifact import Artifact
@@ -54,7 +55,8 @@ class OpenVinoEngine:
         self._pad_id = artifact.manifest.tokenizer.pad_id
         self._max_length = artifact.manifest.reading.max_length
         core = ov.Core()
-        rest = _precision(core, precision)
+        exact = multiplies_int8_exactly()
+        rest = _precision(core, precision if exact or precision != "auto" else "f32")
         options = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
@@ -63,10 +65,11 @@ class OpenVinoEngine:
             # pinning to cores is the operator's choice (affinity, cpuset), and on by default it defies both
             "ENABLE_CPU_PINNING": False,
         }
-        compiled = core.compile_model(build_graph(self._architecture, artifact.load_tensors()), "CPU", options)
+        graph = build_graph(self._architecture, artifact.load_tensors(), integer_products=exact)
+        compiled = core.compile_model(graph, "CPU", options)
         self._request: ov.InferRequest | None = compiled.create_infer_request()
         device = str(core.get_property("CPU", "FULL_DEVICE_NAME"))
-        self.info = EngineInfo("openvino", device, threads, f"int8+{rest}")
+        self.info = EngineInfo("openvino", device, threads, f"int8+{rest}" if exact else f"int8 in {rest}")
 
     def warm_up(self, configurations: Sequence[LengthConfiguration]) -> None:
         """Run every bucket up to the reading default's longest window, under every configuration."""

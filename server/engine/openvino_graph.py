@@ -33,13 +33,21 @@ Tensors = Mapping[str, NDArray[Any]]
 PADDING_BIAS = -10000.0
 
 
-def build_graph(architecture: Architecture, tensors: Tensors) -> ov.Model:
-    """The graph of an int8 artifact's tensors (``model_store/FORMAT.md``, "Arithmetic")."""
-    return _Builder(architecture, tensors).build()
+def build_graph(architecture: Architecture, tensors: Tensors, *, integer_products: bool = True) -> ov.Model:
+    """The graph of an int8 artifact's tensors (``model_store/FORMAT.md``, "Arithmetic").
+
+    Args:
+        architecture: of the model.
+        tensors: of the scheme ``int8``.
+        integer_products: let the runtime multiply integers.  Otherwise it multiplies the same integers held
+            in floating point: slower, and right on processors whose 8-bit products saturate.
+    """
+    return _Builder(architecture, tensors, integer_products=integer_products).build()
 
 
 class _Builder:
-    def __init__(self, architecture: Architecture, tensors: Tensors) -> None:
+    def __init__(self, architecture: Architecture, tensors: Tensors, *, integer_products: bool) -> None:
+        self.integer_products = integer_products
         self.architecture = architecture
         self.tensors = tensors
         self.token_ids = op.parameter([-1], np.int32, name="token_ids")
@@ -137,9 +145,14 @@ class _Builder:
         )
         factor = np.ones((1, 1), np.float32) if factor is None else factor
         scale = self.tensors[f"{name}.weight_scale"][:, None] * factor
-        weight = op.multiply(op.convert(self._constant(f"{name}.weight"), np.float32), _const(scale, np.float32))
-        product = op.matmul(quantized, weight, transpose_a=False, transpose_b=True)
+        product = op.matmul(quantized, self._weight(name, scale), transpose_a=False, transpose_b=True)
         return op.add(product, _const(self.tensors[f"{name}.bias"][None] * factor.reshape(1, -1), np.float32))
+
+    def _weight(self, name: str, scale: NDArray[np.float32]) -> Node:
+        integers = self.tensors[f"{name}.weight"]
+        if not self.integer_products:
+            return _const(integers * scale, np.float32)
+        return op.multiply(op.convert(op.constant(integers), np.float32), _const(scale, np.float32))
 
     def _norm(self, source: Node, name: str) -> Node:
         axes = _const([1], np.int64)

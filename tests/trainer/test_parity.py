@@ -10,7 +10,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from model_store import LengthConfiguration
+from model_store import LengthConfiguration, ModelStore
+from server.engine import create_engine
 from server.engine.interface import Engine
 from server.engine.openvino import BUCKET_STEP
 from tests.trainer.models import DROPPING, EDGES, FULL, SHAPE, Tokens, answer, fresh, publish_models, window
@@ -73,6 +74,17 @@ def test_openvino_computes_what_the_reference_computes(
     expected = answer(engines("reference", model), tokens, configuration)
     found = answer(engines("openvino", model), tokens, configuration)
     assert_alike(found, expected, configuration)
+
+
+@pytest.mark.parametrize("configuration", [FULL, DROPPING], ids=lambda one: str(one.id))
+def test_without_exact_int8_products_the_same_integers_are_multiplied_in_floating_point(
+    store: Path, engines: Engines, monkeypatch: pytest.MonkeyPatch, configuration: LengthConfiguration
+) -> None:
+    monkeypatch.setattr("server.engine.openvino.multiplies_int8_exactly", lambda: False)
+    engine = create_engine("openvino", ModelStore(store).load("int8"), threads=1)
+    assert engine.info.precision == "int8 in f32"
+    expected = answer(engines("reference"), window(70), configuration)
+    assert_alike(answer(engine, window(70), configuration), expected, configuration)
 
 
 def test_the_parity_test_would_see_a_difference(engines: Engines) -> None:
