@@ -4,6 +4,7 @@ A run folder holds everything that the stages hand to each other:
 
 features.npz  held_out.json.gz  run.json     prepare
 checkpoint/  steps.jsonl  weights.safetensors  finetune
+search/                                      search, table
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from trainer.features import Features, make_features
 from trainer.finetune import Finetuner, FinetuneSettings, NotFiniteError
 from trainer.network import LengthAdaptiveMiniLM
 from trainer.pretrained import load_pretrained, load_weights, read_architecture, resolve_checkpoint, save_weights
+from trainer.search.stages import add_stages
 from trainer.tiny import write_tiny_checkpoint
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -191,6 +193,9 @@ def score(
             }
         )
     )
+
+
+add_stages(app, _plain_errors)
 
 
 def _trained(run: Path, base: Path) -> LengthAdaptiveMiniLM:

@@ -1,0 +1,111 @@
+"""Genes: length configurations as the searchers see them, small integers that never rise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from model_store import LengthConfiguration
+
+Genes = tuple[int, ...]
+"""One keep count per layer, in steps: gene / levels is the keep ratio.  Non-increasing."""
+
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class GeneSpace:
+    """All non-increasing keep counts between a smallest configuration and ``full``.
+
+    Take for `levels` a nominal length divided by `model_store.length_config.COUNT_STEP`: then every gene is a
+    token count of its own at that length, and no configuration gets tokens for nothing by rounding.
+
+    Attributes:
+        levels: the gene that keeps everything.
+        smallest: the least that each layer may keep; one per layer.
+
+    Raises:
+        ValueError: no layer, or `smallest` rising or outside 1..levels.
+    """
+
+    levels: int
+    smallest: Genes
+
+    def __post_init__(self) -> None:
+        if not self.smallest or not all(1 <= gene <= self.levels for gene in self.smallest):
+            raise ValueError(f"the smallest genes must be in 1..{self.levels}, one per layer, got {self.smallest}")
+        if any(later > earlier for earlier, later in pairwise(self.smallest)):
+            raise ValueError(f"the smallest genes must not rise, got {self.smallest}")
+
+    @classmethod
+    def of_drop(cls, layers: int, levels: int, drop: float) -> GeneSpace:
+        """The space above the smallest sub-model of LengthDrop training with probability `drop`.
+
+        That one keeps ``ceil((1 - drop) l)`` of the l tokens before, layer after layer (Kim and Cho 2021,
+        section 3.2): the network never saw fewer.
+
+        Raises:
+            ValueError: `drop` outside [0, 1), no layer or no level.
+        """
+        if not 0.0 <= drop < 1.0 or layers < 1 or levels < 1:
+            raise ValueError(f"drop must be in [0, 1) and layers and levels positive: {drop}, {layers}, {levels}")
+        return cls(levels, constant_drop(layers, levels, drop))
+
+    @property
+    def layers(self) -> int:
+        """Genes of a configuration."""
+        return len(self.smallest)
+
+    @property
+    def full(self) -> Genes:
+        """Keeps everything."""
+        return (self.levels,) * self.layers
+
+    def check(self, genes: Genes) -> Genes:
+        """`genes`, if they are of this space.
+
+        Raises:
+            ValueError: another number of layers, an increase, or a gene out of bounds.
+        """
+        if len(genes) != self.layers or any(later > earlier for earlier, later in pairwise(genes)):
+            raise ValueError(f"genes must be {self.layers} counts that do not rise, got {genes}")
+        if any(not low <= gene <= self.levels for gene, low in zip(genes, self.smallest, strict=True)):
+            raise ValueError(f"genes must be between {self.smallest} and {self.full}, got {genes}")
+        return genes
+
+    def configuration(self, genes: Genes) -> LengthConfiguration:
+        """The length configuration; its id is the genes joined by dashes, ``full`` for that one."""
+        self.check(genes)
+        name = "full" if genes == self.full else "-".join(map(str, genes))
+        return LengthConfiguration(name, tuple(gene / self.levels for gene in genes))
+
+    def constant_ratios(self, count: int) -> tuple[Genes, ...]:
+        """`count` or fewer configurations that drop a constant share per layer, dearest first, both ends included.
+
+        The shares are evenly spaced from 0 to the one that ends at the last layer's smallest gene.  Equal ones
+        are given once.  The first is `full`, the last `smallest`.
+
+        Raises:
+            ValueError: `count` under 2.
+        """
+        if count < 2:
+            raise ValueError(f"both ends are two configurations, not {count}")
+        widest = 1.0 - (self.smallest[-1] / self.levels) ** (1.0 / self.layers)
+        found: dict[Genes, None] = {}
+        for drop in np.linspace(0.0, widest, count)[:-1]:
+            genes = constant_drop(self.layers, self.levels, float(drop))
+            found[tuple(max(pair) for pair in zip(genes, self.smallest, strict=True))] = None
+        found.pop(self.smallest, None)
+        return (*found, self.smallest)
+
+
+def constant_drop(layers: int, levels: int, drop: float) -> Genes:
+    """``ceil((1 - drop) l)`` of the l before, layer after layer, from `levels` on."""
+    genes, left = [], levels
+    for _ in range(layers):
+        left = max(1, math.ceil((1.0 - drop) * left - _ROUNDING))
+        genes.append(left)
+    return tuple(genes)

@@ -1,0 +1,234 @@
+"""Searches and tables on a real artifact: engine, questions, files and progress around the pure parts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from model_store import Artifact, LengthConfiguration, ParetoTable
+from model_store.files import sha256_of
+from model_store.length_config import COUNT_STEP
+from reading import QuestionScores, SquadDataset, SquadRecord, load_squad
+from server.engine import create_engine
+from server.engine.interface import Engine
+from trainer.evaluation import evaluate_questions
+from trainer.search.core import CostFunction, SearchResult, SearchSettings, search
+from trainer.search.costs import macs_cost, nominal_length, time_cost
+from trainer.search.front import Evaluation, compare_areas
+from trainer.search.frozen import FROZEN_FILE, Frozen, FrozenTableError, freeze, read_frozen, report_dev, write_json
+from trainer.search.genes import Genes, GeneSpace
+from trainer.search.record import EVALUATIONS_FILE, Record, RecordError, RecordWriter, read_record
+from trainer.search.scores import draw, f1_score, sample_windows, split_articles
+from trainer.search.table import Rescored, candidates, make_table, rescore
+
+COSTS = ("macs", "time")
+CONSTANT_RATIOS = 22
+SPLIT_SEED = 0
+TIMED_WINDOWS = 8
+TIMED_ROUNDS = 7
+RESCORED_FILE = "rescored.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """The options of the stage ``search``; see its help."""
+
+    searcher: str
+    cost: str
+    evaluations: int
+    questions: int
+    drop: float
+    offspring: int
+    seed: int
+    engine: str
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableOptions:
+    """The options of the stage ``table``; see its help."""
+
+    candidates: int
+    points: int
+    questions: int
+    engine: str
+    threads: int
+
+
+@contextmanager
+def running(artifact: Artifact, name: str, threads: int) -> Iterator[Engine]:
+    """An engine, closed at the end."""
+    engine = create_engine(name, artifact, threads=threads)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def run_search(folder: Path, artifact: Artifact, held_out: SquadDataset, options: SearchOptions) -> SearchResult:
+    """Search, or go on searching, with every evaluation in ``evaluations.jsonl``.
+
+    Raises:
+        ValueError: an unknown searcher or cost, or a record of other settings.
+        EngineUnavailableError: no such engine here.
+    """
+    if options.cost not in COSTS:
+        raise ValueError(f"there is no cost {options.cost!r}; the costs are {', '.join(COSTS)}")
+    length = nominal_length(artifact.table.mean_real_length)
+    space = GeneSpace.of_drop(artifact.manifest.architecture.layers, length // COUNT_STEP, options.drop)
+    settings = SearchSettings(space, options.searcher, options.evaluations, CONSTANT_RATIOS, options.offspring)
+    questions = draw(split_articles(held_out, SPLIT_SEED).search, options.questions, options.seed)
+    said = _settings(artifact, held_out, options, space, length)
+    with (
+        RecordWriter(folder / EVALUATIONS_FILE, said) as writer,
+        running(artifact, options.engine, options.threads) as engine,
+        tqdm(total=options.evaluations, initial=len(writer.evaluations), unit="configuration") as bar,
+    ):
+
+        def save(evaluation: Evaluation) -> None:
+            writer.append(evaluation)
+            bar.set_postfix(cost=f"{evaluation.cost:.4g}", f1=f"{evaluation.score:.2f}", refresh=False)
+            bar.update()
+
+        return search(
+            _cost(artifact, engine, questions, options, length),
+            f1_score(artifact, engine, questions),
+            np.random.default_rng(options.seed),
+            settings,
+            recorded=writer.evaluations,
+            on_evaluation=save,
+        )
+
+
+def make_frozen(folder: Path, artifact: Artifact, held_out: SquadDataset, options: TableOptions) -> Frozen:
+    """The frozen table in `folder`; made now if it is not there yet.
+
+    Candidates and the constant-ratio baseline are scored on the articles that the search did not see; what
+    was scored is in ``rescored.json``, so an interrupted run goes on.
+
+    Raises:
+        FrozenTableError, RecordError: what is there is damaged, or of another artifact.
+    """
+    record = read_record(folder / EVALUATIONS_FILE)
+    _check_artifact(record, artifact, held_out)
+    if (folder / FROZEN_FILE).exists():
+        frozen = read_frozen(folder)
+        if frozen.facts["artifact"] != artifact.digest:
+            raise FrozenTableError(f"the table in {folder} was made for another artifact")
+        return frozen
+    part = split_articles(held_out, SPLIT_SEED).table
+    questions = draw(part, options.questions, SPLIT_SEED)
+    chosen, baseline = candidates(record.space, record.evaluations, options.candidates), baseline_genes(record)
+    said = {"artifact": artifact.digest, "engine": options.engine, "questions": len(questions)}
+    with running(artifact, options.engine, options.threads) as engine:
+        found = _rescore_into(
+            folder / RESCORED_FILE, record.space, (*chosen, *baseline), _scores_of(artifact, engine, questions), said
+        )
+    length = record.settings["real_length"]
+    cost = macs_cost(artifact.manifest.architecture, length)
+    table = make_table(record.space, [found[genes] for genes in chosen], cost, length, options.points)
+    facts = {**said, "articles": len(part.articles), "evaluations": len(record.evaluations), "search": record.settings}
+    return freeze(folder, table, facts | {"area": _areas(record.space, found, chosen, baseline, cost)})
+
+
+def dev_report(folder: Path, artifact: Artifact, data: Path, options: TableOptions) -> ParetoTable:
+    """Dev figures for the frozen table in `folder`; raises as `frozen.report_dev`."""
+    questions = list(load_squad(data))
+    about = {"sha256": sha256_of(data), "questions": len(questions), "engine": options.engine}
+    with running(artifact, options.engine, options.threads) as engine:
+        return report_dev(folder, about, _scores_of(artifact, engine, questions))
+
+
+def baseline_genes(record: Record) -> tuple[Genes, ...]:
+    """Constant-ratio dropping, of what the record's search began with."""
+    return record.space.constant_ratios(record.settings["constant_ratios"])
+
+
+def _settings(
+    artifact: Artifact, held_out: SquadDataset, options: SearchOptions, space: GeneSpace, length: int
+) -> dict[str, Any]:
+    """All that the outcome of a search depends on; how many evaluations may change, to go on."""
+    chosen = {key: value for key, value in asdict(options).items() if key not in ("evaluations", "threads")}
+    return {
+        **chosen,
+        "artifact": artifact.digest,
+        "held_out": _fingerprint(held_out),
+        "split_seed": SPLIT_SEED,
+        "real_length": length,
+        "levels": space.levels,
+        "smallest": list(space.smallest),
+        "constant_ratios": CONSTANT_RATIOS,
+    }
+
+
+def _fingerprint(dataset: SquadDataset) -> str:
+    """SHA-256 of the questions' ids in their order."""
+    return hashlib.sha256("\n".join(record.id for record in dataset).encode()).hexdigest()
+
+
+def _check_artifact(record: Record, artifact: Artifact, held_out: SquadDataset) -> None:
+    there = {key: record.settings.get(key) for key in ("artifact", "held_out")}
+    here = {"artifact": artifact.digest, "held_out": _fingerprint(held_out)}
+    if there != here:
+        raise RecordError(f"the search ran on another artifact or other held-out questions ({there}, not {here})")
+
+
+def _cost(
+    artifact: Artifact, engine: Engine, questions: list[SquadRecord], options: SearchOptions, length: int
+) -> CostFunction:
+    if options.cost == "macs":
+        return macs_cost(artifact.manifest.architecture, length)
+    return time_cost(engine, sample_windows(artifact, questions, TIMED_WINDOWS), TIMED_ROUNDS)
+
+
+def _scores_of(
+    artifact: Artifact, engine: Engine, questions: list[SquadRecord]
+) -> Callable[[LengthConfiguration], QuestionScores]:
+    return lambda configuration: evaluate_questions(artifact, engine, configuration, questions)
+
+
+def _rescore_into(
+    path: Path,
+    space: GeneSpace,
+    wanted: tuple[Genes, ...],
+    evaluate: Callable[[LengthConfiguration], QuestionScores],
+    said: Mapping[str, Any],
+) -> dict[Genes, Rescored]:
+    """`table.rescore` with all that is known in `path`."""
+    known: list[Rescored] = []
+    if path.exists():
+        there = json.loads(path.read_text(encoding="utf-8"))
+        if there["made_with"] != dict(said):
+            raise RecordError(f"{path} was made with {there['made_with']}, not {dict(said)}; move it away")
+        known = [Rescored(**(row | {"genes": tuple(row["genes"])})) for row in there["points"]]
+
+    def save(one: Rescored) -> None:
+        known.append(one)
+        write_json(path, {"made_with": dict(said), "points": [asdict(each) for each in known]})
+
+    rescored = rescore(space, wanted, evaluate, seed=SPLIT_SEED, known=tuple(known), on_rescored=save)
+    return {each.genes: each for each in rescored}
+
+
+def _areas(
+    space: GeneSpace,
+    found: Mapping[Genes, Rescored],
+    chosen: tuple[Genes, ...],
+    baseline: tuple[Genes, ...],
+    cost: CostFunction,
+) -> dict[str, float]:
+    """Areas under the candidates' and the baseline's frontier, on the table's questions."""
+    fronts = [
+        [Evaluation(genes, cost(space.configuration(genes)), found[genes].f1) for genes in part]
+        for part in (chosen, baseline)
+    ]
+    areas = compare_areas(*fronts)
+    return {"candidates": areas.found, "constant_ratio": areas.baseline, "low": areas.low, "high": areas.high}

@@ -1,0 +1,128 @@
+"""From evaluations to the Pareto table: choose candidates, score them again, keep what is not dominated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from model_store import LengthConfiguration, ParetoPoint, ParetoTable
+from model_store.pareto import FULL
+from reading import QuestionScores, paired_bootstrap
+from trainer.search.core import CostFunction
+from trainer.search.front import Evaluation, non_dominated, thin
+from trainer.search.genes import Genes, GeneSpace
+
+RESAMPLES = 2000
+WANTED_POINTS = 12
+"""Fewer points than this make a coarse dial."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rescored:
+    """A configuration's quality on questions that the search never saw, in percent.
+
+    Attributes:
+        genes: see `genes.Genes`.
+        f1: mean.
+        exact_match: mean.
+        low: lower end of the 95% bootstrap interval of F1.
+        high: its upper end.
+    """
+
+    genes: Genes
+    f1: float
+    exact_match: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, genes: Genes, scores: QuestionScores, seed: int) -> Rescored:
+        """Means and interval of `scores`, two digits; questions are resampled by `seed`.
+
+        Raises:
+            ValueError: no questions.
+        """
+        rng = np.random.default_rng(seed)
+        found = paired_bootstrap(scores.f1, np.zeros_like(scores.f1), rng, resamples=RESAMPLES)
+        shares = (found.mean, float(scores.exact_match.mean()), found.low, found.high)
+        return cls(genes, *(round(100.0 * share, 2) for share in shares))
+
+
+def candidates(space: GeneSpace, evaluations: Sequence[Evaluation], count: int) -> tuple[Genes, ...]:
+    """At most `count` well-spread genes of the evaluations' front, cheapest first, `full` always last.
+
+    Raises:
+        ValueError: `full` was not evaluated, or `count` is under 2.
+    """
+    full = next((each for each in evaluations if each.genes == space.full), None)
+    if full is None:
+        raise ValueError("the search has not evaluated the full configuration yet")
+    front = [each for each in non_dominated(evaluations) if each.genes != space.full]
+    return tuple(each.genes for each in thin([*front, full], count))
+
+
+def rescore(  # noqa: PLR0913 - pure: everything that it depends on is an argument
+    space: GeneSpace,
+    wanted: Sequence[Genes],
+    evaluate: Callable[[LengthConfiguration], QuestionScores],
+    *,
+    seed: int,
+    known: Sequence[Rescored] = (),
+    on_rescored: Callable[[Rescored], None] | None = None,
+) -> tuple[Rescored, ...]:
+    """Score each of `wanted` again, in their order, but for those that are `known`.
+
+    Args:
+        space: of the genes.
+        wanted: may hold genes twice; they are scored once.
+        evaluate: scores of the questions that the table is made by.
+        seed: of the bootstrap; the same resamples for all.
+        known: from an interrupted run.
+        on_rescored: gets every new one at once.
+    """
+    found = {each.genes: each for each in known}
+    for genes in dict.fromkeys(wanted):
+        if genes not in found:
+            found[genes] = Rescored.of(genes, evaluate(space.configuration(genes)), seed)
+            if on_rescored is not None:
+                on_rescored(found[genes])
+    return tuple(found[genes] for genes in dict.fromkeys(wanted))
+
+
+def make_table(
+    space: GeneSpace, rescored: Sequence[Rescored], macs_of: CostFunction, real_length: int, points: int
+) -> ParetoTable:
+    """The table of what is not dominated in MACs and re-scored F1, and of `full`, which always stays.
+
+    Args:
+        space: of the genes.
+        rescored: with `full` among them.
+        macs_of: MACs at `real_length`.
+        real_length: tokens of the window that MACs are counted for.
+        points: at most; the cheapest and `full` are always among them.
+
+    Raises:
+        ValueError: `full` was not scored again, or `points` is under 2.
+    """
+    by_genes = {each.genes: each for each in rescored}
+    if space.full not in by_genes:
+        raise ValueError("the full configuration was not scored again")
+    scored = [Evaluation(each.genes, macs_of(space.configuration(each.genes)), each.f1) for each in rescored]
+    full = next(each for each in scored if each.genes == space.full)
+    front = [each for each in non_dominated(scored) if each.cost < full.cost]
+    kept = thin([*front, full], points)
+    names = [f"c{number:02d}" for number in range(len(kept) - 1, 0, -1)] + [FULL]
+    made = [_point(space, name, each, by_genes[each.genes]) for name, each in zip(names, kept, strict=True)]
+    return ParetoTable(tuple(made), float(real_length))
+
+
+def _point(space: GeneSpace, name: str, evaluation: Evaluation, rescored: Rescored) -> ParetoPoint:
+    return ParetoPoint(
+        LengthConfiguration(name, space.configuration(evaluation.genes).ratios),
+        evaluation.cost,
+        rescored.f1,
+        rescored.exact_match,
+        (rescored.low, rescored.high),
+    )
