@@ -87,7 +87,7 @@ def ask(
 @with_settings_options("model", "store", "engine", "precision", "threads")
 def evaluate(
     data: Annotated[Path, typer.Option("--data", help="Questions in SQuAD format, plain or .gz.")],
-    config: Annotated[str, typer.Option("--config", help="Id of the length configuration.")] = "full",
+    config: Annotated[str, typer.Option("--config", help="Id of the length configuration, or all.")] = "full",
     limit: Annotated[int, typer.Option("--limit", min=0, help="Questions to draw over all articles; 0: all.")] = 0,
     seed: Annotated[int, typer.Option("--seed", help="Seed of that draw.")] = 0,
     predictions: Annotated[
@@ -97,13 +97,22 @@ def evaluate(
 ) -> None:
     """Score a model on questions with known answers; the last line is one JSON document."""
     from server.embedded import EmbeddedModel
+    from server.evaluate import ALL, evaluate_all, read_questions
     from server.evaluate import evaluate as run
-    from server.evaluate import read_questions
+
+    if config == ALL and predictions is not None:
+        fail("--predictions takes the answers of one length configuration, not of all")
+
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
 
     try:
         questions = read_questions(data, limit, seed)
+        if config == ALL:
+            typer.echo(json.dumps(evaluate_all(settings_of(given), questions, progress=say)))
+            return
         with EmbeddedModel.load(settings_of(given), config, warm_up=True) as model:
-            report, answers = run(model, questions, progress=lambda line: typer.echo(line, err=True))
+            report, answers = run(model, questions, progress=say)
         if predictions is not None:
             predictions.write_text(json.dumps(answers, ensure_ascii=False) + "\n", encoding="utf-8")
     except (LeewayError, OSError, ValueError) as error:

@@ -6,9 +6,18 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from model_store.errors import ModelStoreError
+from model_store.pareto import ParetoTable
+from model_store.store import ModelStore
 from reading.scoring import score_predictions
 from reading.squad import SquadRecord, load_squad, sample_questions
 from server.embedded import EmbeddedModel
+from server.errors import ModelLoadError
+from server.model import load_model
+from server.settings import Settings
+
+ALL = "all"
+"""In place of the id of a length configuration: every one of the model's Pareto table."""
 
 _EVERY_SECONDS = 2.0
 
@@ -67,6 +76,46 @@ def evaluate(
         "model": model.reference,
     }
     return report, predictions
+
+
+def evaluate_all(
+    settings: Settings, questions: Sequence[SquadRecord], *, progress: Callable[[str], None] | None = None
+) -> dict[str, object]:
+    """`evaluate` under every length configuration of the model that `settings` name, loaded once.
+
+    Returns:
+        ``{"points": [...]}``, cheapest first: the report of `evaluate` with ``macs``, for one window of the Pareto
+        table's mean real length, and ``macs_share`` of the full configuration's.
+
+    Raises:
+        ModelLoadError: the model cannot be loaded or warmed up.
+    """
+    reference, table = _resolve(settings)
+    loaded = load_model(settings.model_copy(update={"model": reference}), warm_up=False)
+    points = []
+    try:
+        for point in table.points:
+            model = EmbeddedModel(loaded, loaded.configuration(point.id))
+            if progress is not None:
+                progress(f"length configuration {point.id}, {point.macs / table.full.macs:.0%} of the full cost")
+            loaded.engine.warm_up([model.configuration])
+            report, _ = evaluate(model, questions, progress=progress)
+            points.append({**report, "macs": point.macs, "macs_share": round(point.macs / table.full.macs, 4)})
+    except RuntimeError as error:
+        raise ModelLoadError(f"{reference} cannot run: {error}") from error
+    finally:
+        loaded.engine.close()
+    return {"points": points}
+
+
+def _resolve(settings: Settings) -> tuple[str, ParetoTable]:
+    """``name@version`` and the Pareto table of one and the same version, whoever publishes meanwhile."""
+    store = ModelStore(settings.store)
+    try:
+        reference = store.resolve(settings.model).spec
+        return reference, store.load(reference, verify_digests=False).table
+    except (ModelStoreError, OSError) as error:
+        raise ModelLoadError(f"the model {settings.model!r} cannot be loaded: {error}") from error
 
 
 def _progress(done: int, total: int, seconds: float) -> str:

@@ -127,6 +127,24 @@ def test_evaluate_takes_a_seeded_sample_of_a_compressed_file_under_a_configurati
     assert chosen[0] == chosen[1]
 
 
+def test_evaluate_under_all_configurations_ends_with_one_document_cheapest_first(store: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data.json"
+    data.write_bytes(squad())
+    result = leeway("evaluate", "--data", str(data), "--config", "all", "--limit", "4", store=store)
+    assert result.exit_code == 0, result.output
+    points = json.loads(result.stdout.splitlines()[-1])["points"]
+    assert [point["length_config"] for point in points] == ["c01", "full"]
+    assert points[0]["macs"] < points[1]["macs"]
+    assert (points[0]["macs_share"] < 1.0, points[1]["macs_share"]) == (True, 1.0)
+    for point in points:
+        assert 0 <= point["exact_match"] <= point["f1"] <= 100
+        assert (point["questions"], point["model"], point["engine"]) == (4, "tiny@2", "fake")
+    answers = str(tmp_path / "p.json")
+    refused = leeway("evaluate", "--data", str(data), "--config", "all", "--predictions", answers, store=store)
+    fails(refused, "one length configuration")
+    fails(leeway("evaluate", "--data", str(data), "--config", "all", "--model", "none", store=store), "none")
+
+
 def test_evaluate_says_what_is_wrong(store: Path, tmp_path: Path) -> None:
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"
     good.write_bytes(squad())
