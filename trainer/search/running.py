@@ -88,8 +88,8 @@ def run_search(folder: Path, artifact: Artifact, held_out: SquadDataset, options
     questions = draw(split_articles(held_out, SPLIT_SEED).search, options.questions, options.seed)
     said = _settings(artifact, held_out, options, space, length)
     with (
-        RecordWriter(folder / EVALUATIONS_FILE, said) as writer,
         running(artifact, options.engine, options.threads) as engine,
+        RecordWriter(folder / EVALUATIONS_FILE, said) as writer,
         tqdm(total=options.evaluations, initial=len(writer.evaluations), unit="configuration") as bar,
     ):
 

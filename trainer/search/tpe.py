@@ -18,7 +18,7 @@ from trainer.search.front import Evaluation
 from trainer.search.genes import Genes, GeneSpace
 
 ATTEMPTS = 300
-"""Known genes in a row after which the space counts as used up."""
+"""Known genes in a row after which the sampler counts as having nothing new to say."""
 
 
 class TpeSearcher:

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from tests.trainer.search import toy
+from trainer.search import Evaluation, Genes, GeneSpace
+from trainer.search.evolution import EvolutionSearcher, cross, mutate
+from trainer.search.genes import constant_drop
+from trainer.search.tpe import TpeSearcher, fractions
+
+
+class Script:
+    """A generator that says what it is told to, and notes the bounds that it was asked for."""
+
+    def __init__(self, redraws: Sequence[bool], values: Sequence[int]) -> None:
+        self._redraws = iter(redraws)
+        self._values = iter(values)
+        self.bounds: list[tuple[int, int]] = []
+
+    def random(self) -> float:
+        return 0.0 if next(self._redraws) else 0.9
+
+    def integers(self, low: int, high: int) -> int:
+        self.bounds.append((low, high - 1))
+        return next(self._values)
+
+
+def mutated(genes: Genes, redraws: Sequence[bool], values: Sequence[int]) -> tuple[Genes, list[tuple[int, int]]]:
+    script = Script(redraws, values)
+    return mutate(GeneSpace(10, (5, 3, 2)), genes, cast(Any, script)), script.bounds
+
+
+def test_a_mutation_draws_between_the_neighbours_values() -> None:
+    assert mutated((8, 6, 4), (False, True, False), (5,)) == ((8, 5, 4), [(4, 8)])
+
+
+def test_a_mutation_sees_the_mutated_layer_before_and_the_parents_behind() -> None:
+    # first: between 6 (behind) and 10 (full); second: 4 to the new 7; third: the smallest, 2, to the new 4
+    assert mutated((8, 6, 4), (True, True, True), (7, 4, 3)) == ((7, 4, 3), [(6, 10), (4, 7), (2, 4)])
+
+
+def test_a_mutation_stays_above_the_smallest_of_its_layer() -> None:
+    assert mutated((6, 3, 2), (True, False, False), (5,)) == ((5, 3, 2), [(5, 10)])
+
+
+def test_a_cross_over_is_the_mean_rounded_down() -> None:
+    assert cross((10, 7, 2), (8, 4, 3)) == (9, 5, 2)
+
+
+def test_evolution_breeds_from_the_pareto_set_and_never_twice_the_same() -> None:
+    first: tuple[Genes, ...] = ((6, 6, 6), (3, 2, 1), (6, 6, 6), (4, 4, 4))
+    searcher = EvolutionSearcher(toy.SPACE, first, np.random.default_rng(0), 3)
+    asked: list[Genes] = []
+    while (genes := searcher.ask()) is not None:
+        asked.append(genes)
+        dominated = genes == (4, 4, 4)
+        searcher.tell(Evaluation(genes, 100.0, 0.0) if dominated else toy.evaluate(genes))
+    assert asked[:3] == [(6, 6, 6), (3, 2, 1), (4, 4, 4)]
+    assert len(set(asked)) == len(asked) == len(toy.everything())
+
+
+def test_equal_cost_and_score_do_not_make_configurations_equal() -> None:
+    """The published code takes a child for known when its figures are."""
+    searcher = EvolutionSearcher(toy.SPACE, [(6, 6, 6), (3, 2, 1)], np.random.default_rng(0), 3)
+    asked = []
+    while (genes := searcher.ask()) is not None:
+        asked.append(genes)
+        searcher.tell(Evaluation(genes, 1.0, 1.0))
+    assert len(asked) == len(toy.everything())
+
+
+def test_fractions_are_of_the_layer_before_and_lead_back_to_their_genes() -> None:
+    assert fractions(toy.SPACE, (6, 3, 2)) == {"keep_0": 1.0, "keep_1": 0.5, "keep_2": 2 / 3}
+    every = [each.genes for each in toy.everything()]
+    searcher = TpeSearcher(toy.SPACE, every, np.random.default_rng(0))
+    for genes in every:
+        assert searcher.ask() == genes
+        searcher.tell(toy.evaluate(genes))
+    assert searcher.ask() is None  # nothing is left
+
+
+def test_tpe_is_told_only_what_it_asked() -> None:
+    with pytest.raises(ValueError, match="nothing was asked"):
+        TpeSearcher(toy.SPACE, [], np.random.default_rng(0)).tell(toy.evaluate((6, 6, 6)))
+
+
+def test_constant_dropping_rounds_up_layer_by_layer() -> None:
+    assert constant_drop(3, 10, 0.3) == (7, 5, 4)  # 4.9 and 3.5, both up
+    assert constant_drop(3, 10, 0.0) == (10, 10, 10)
+    assert constant_drop(4, 2, 0.9) == (1, 1, 1, 1)
+
+
+def test_constant_ratios_hold_both_ends_and_nothing_twice() -> None:
+    space = GeneSpace.of_drop(6, 21, 0.4)
+    assert space.smallest == (13, 8, 5, 3, 2, 2)
+    found = space.constant_ratios(22)
+    assert (found[0], found[-1]) == (space.full, space.smallest)
+    assert len(set(found)) == len(found) > 12
+    assert [sum(genes) for genes in found] == sorted((sum(genes) for genes in found), reverse=True)
+    for genes in found:
+        space.check(genes)
+    with pytest.raises(ValueError, match="two configurations"):
+        space.constant_ratios(1)
+
+
+def test_genes_become_ratios_of_the_levels() -> None:
+    configuration = toy.SPACE.configuration((6, 3, 2))
+    assert (configuration.id, configuration.ratios) == ("6-3-2", (1.0, 0.5, 2 / 6))
+    assert toy.SPACE.configuration(toy.SPACE.full).id == "full"
+
+
+@pytest.mark.parametrize("genes", [(6, 6), (5, 6, 1), (7, 6, 1), (6, 1, 1)])
+def test_genes_outside_the_space_are_refused(genes: Genes) -> None:
+    with pytest.raises(ValueError, match="genes must be"):
+        toy.SPACE.check(genes)
+
+
+def test_spaces_without_sense_are_refused() -> None:
+    for levels, smallest in ((4, ()), (4, (5,)), (4, (0,)), (4, (1, 2))):
+        with pytest.raises(ValueError, match="smallest genes"):
+            GeneSpace(levels, smallest)
+    with pytest.raises(ValueError, match="drop must be"):
+        GeneSpace.of_drop(3, 8, 1.0)
