@@ -8,6 +8,7 @@ Transformer, Kim and Cho 2021, sections 3.1 and 3.3).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model_store import Architecture
+
+PADDING_LOGIT = -10000.0
+"""Its probability is 0 in float32, so padding adds nothing to any loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,36 +146,67 @@ class LengthAdaptiveMiniLM(nn.Module):
         self.layers = nn.ModuleList(Layer(architecture) for _ in range(architecture.layers))
         self.head = nn.Linear(architecture.hidden, 2)
 
-    def forward(self, batch: Batch, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        batch: Batch,
+        kept: Tensor | None = None,
+        *,
+        protected: Tensor | None = None,
+        skipped: Sequence[bool] | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Start and end logits.
 
         Args:
             batch: padded windows.
             kept: int64 ``[layers, b]``, tokens that each layer keeps of each sample; None keeps all.
+            protected: bool ``[b, n]``, tokens that go last, whatever their significance; None protects none.
+            skipped: for each layer, whether it is left out (LayerDrop); None leaves out none.
 
         Returns:
-            float32 ``[b, n]`` each; minus 10000 at padding.
+            float32 ``[b, n]`` each; `PADDING_LOGIT` at padding.
         """
-        hidden = self.embeddings(batch).to(self.head.weight.dtype)
-        encoded = self._encode(hidden, batch.real) if kept is None else self._drop_and_restore(hidden, batch.real, kept)
-        logits = self.head(encoded).float().masked_fill(~batch.real[..., None], -10000.0)
+        encoded = self.encode(batch, kept, protected=protected, skipped=skipped)
+        logits = self.head(encoded).float().masked_fill(~batch.real[..., None], PADDING_LOGIT)
         return logits[..., 0], logits[..., 1]
 
-    def _encode(self, hidden: Tensor, real: Tensor) -> Tensor:
+    def encode(
+        self,
+        batch: Batch,
+        kept: Tensor | None = None,
+        *,
+        protected: Tensor | None = None,
+        skipped: Sequence[bool] | None = None,
+    ) -> Tensor:
+        """Hidden states ``[b, n, hidden]`` with dropped tokens restored; arguments as of `forward`."""
+        hidden = self.embeddings(batch).to(self.head.weight.dtype)
+        left_out = [False] * len(self.layers) if skipped is None else skipped
+        if kept is None:
+            return self._encode(hidden, batch.real, left_out)
+        return self._drop_and_restore(hidden, batch.real, kept, protected, left_out)
+
+    def _encode(self, hidden: Tensor, real: Tensor, skipped: Sequence[bool]) -> Tensor:
         bias = attention_bias(real, hidden.dtype)
-        for layer in self.layers:
+        for layer, skip in zip(self.layers, skipped, strict=True):
             assert isinstance(layer, Layer)
-            hidden = layer.feed_forward(layer.attend(hidden, bias)[0])
+            if not skip:
+                hidden = layer.feed_forward(layer.attend(hidden, bias)[0])
         return hidden
 
-    def _drop_and_restore(self, hidden: Tensor, real: Tensor, kept: Tensor) -> Tensor:
+    def _drop_and_restore(
+        self, hidden: Tensor, real: Tensor, kept: Tensor, protected: Tensor | None, skipped: Sequence[bool]
+    ) -> Tensor:
         restored = hidden
         places = torch.arange(hidden.shape[1], device=hidden.device)[None].expand(hidden.shape[0], -1)
-        for layer, counts in zip(self.layers, kept, strict=True):
+        for layer, counts, skip in zip(self.layers, kept, skipped, strict=True):
             assert isinstance(layer, Layer)
+            if skip:
+                continue
             hidden, probabilities = layer.attend(hidden, attention_bias(real, hidden.dtype))
             if bool((counts < real.sum(1)).any()):
-                chosen, real = most_significant(significance(probabilities.detach(), real), counts)
+                scores = significance(probabilities.detach(), real)
+                if protected is not None:
+                    scores = scores.masked_fill(protected.gather(1, places) & real, math.inf)
+                chosen, real = most_significant(scores, counts)
                 hidden = hidden.gather(1, _rows(chosen, hidden))
                 places = places.gather(1, chosen)
             hidden = layer.feed_forward(hidden)
