@@ -57,7 +57,7 @@ class LoopSettings:
 
 
 class NotFiniteError(ArithmeticError):
-    """The loss or the gradient became infinite or NaN; the last checkpoint is whole."""
+    """A loss, a gradient or a teacher's logit became infinite or NaN; what was saved before is whole."""
 
 
 def learning_rate_at(step: int, steps: int, settings: LoopSettings) -> float:

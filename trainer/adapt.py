@@ -1,0 +1,168 @@
+"""Adaptation: a fine-tuned network learns to answer at any length configuration.
+
+LengthDrop and LayerDrop draw sub-models, the sandwich rule trains them together, and a teacher's logits, written
+beforehand, may guide the full pass (Length-Adaptive Transformer, Kim and Cho 2021, section 3; QuaLA-MiniLM,
+Guskin et al. 2022, section 3).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainer.batches import LabelledBatch
+from trainer.features import Features
+from trainer.length_drop import LengthDrop, SubModel
+from trainer.loop import LoopSettings, SpanLoop
+from trainer.losses import marginal_span_loss
+from trainer.network import PADDING_LOGIT, LengthAdaptiveMiniLM
+from trainer.sandwich import DIRECTIONS, Logits, sandwich, taught_loss
+from trainer.teacher_logits import TeacherLogits
+
+_STREAM = 2
+"""Sets the draw of the subset apart from others with the same seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptSettings(LoopSettings):
+    """Attributes are the command line's options of the same names.
+
+    Attributes:
+        drop_probability: largest share of its tokens that a layer may drop; at 0.4 the smallest sub-model
+            costs 29% of the full one (`trainer.length_drop.smallest_share`).
+        layer_drop: probability that a layer is left out of a pass.
+        layer_drop_full: whether that goes for the full pass too.
+        random_passes: random sub-models per step, beside the full and the smallest.
+        direction: of the divergence between sub-models and full pass, see `trainer.sandwich.divergence`.
+        protect: tokens never dropped: ``none``, ``special`` or ``question``.
+        teacher_weight: share of the teacher in the full pass's loss, 0 to 1; without a teacher it has no effect.
+        temperature: of the divergence from the teacher.
+        share: of the questions that are trained on, for ablations.
+        start: digest of the weights started from, see `digest`; for the record.
+        teacher: digest of the teacher's logits, or nothing; likewise.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    epochs: float = 5.0
+    learning_rate: float = 5e-5
+    drop_probability: float = 0.4
+    layer_drop: float = 0.0
+    layer_drop_full: bool = False
+    random_passes: int = 2
+    direction: str = "forward"
+    protect: str = "none"
+    teacher_weight: float = 0.5
+    temperature: float = 2.0
+    share: float = 1.0
+    start: str = ""
+    teacher: str = ""
+
+    def __post_init__(self) -> None:
+        if self.direction not in DIRECTIONS:
+            raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, got {self.direction!r}")
+        if not 0.0 <= self.teacher_weight <= 1.0:
+            raise ValueError(f"teacher_weight must be in [0, 1], got {self.teacher_weight}")
+        if not self.temperature > 0.0:
+            raise ValueError(f"temperature must be positive, got {self.temperature}")
+        if not 0.0 < self.share <= 1.0:
+            raise ValueError(f"share must be in (0, 1], got {self.share}")
+        self.length_drop(1)
+
+    def length_drop(self, layers: int) -> LengthDrop:
+        """The draws of sub-models that these settings ask for, of a network of so many layers."""
+        return LengthDrop(
+            layers=layers,
+            probability=self.drop_probability,
+            layer_drop=self.layer_drop,
+            layer_drop_full=self.layer_drop_full,
+            random_passes=self.random_passes,
+            protect=self.protect,
+            seed=self.seed,
+        )
+
+
+class Adapter(SpanLoop):
+    """One adaptation run in one folder, stopped and resumed at will.
+
+    Args:
+        network: fine-tuned, float32, trained in place.
+        features: training windows.
+        folder: holds ``checkpoint/`` and ``steps.jsonl``.
+        settings: of the stage.
+        teacher: logits for every one of `features`, or None to learn from the labels alone.
+        pad_id: word piece that fills a batch.
+        device: where to compute.
+    """
+
+    settings: AdaptSettings
+
+    def __init__(  # noqa: PLR0913 - what a run is made of
+        self,
+        network: LengthAdaptiveMiniLM,
+        features: Features,
+        folder: Path,
+        settings: AdaptSettings,
+        *,
+        teacher: TeacherLogits | None = None,
+        pad_id: int = 0,
+        device: torch.device | None = None,
+    ) -> None:
+        windows = subset(features, settings.share, settings.seed)
+        super().__init__(network, features, folder, settings, windows=windows, pad_id=pad_id, device=device)
+        self.teacher = teacher if settings.teacher_weight > 0.0 else None
+        self.drop = settings.length_drop(network.architecture.layers)
+
+    def _gradients(self, indices: NDArray[np.int64]) -> Mapping[str, object]:
+        batch = self._collate(indices)
+        taught = self._taught(batch, indices)
+        span_losses: list[Tensor] = []
+
+        def run(sub_model: SubModel) -> Logits:
+            return self.working.network(  # type: ignore[no-any-return]  # a module's call is untyped
+                batch.inputs, sub_model.kept, protected=sub_model.protected, skipped=sub_model.skipped
+            )
+
+        def full_loss(logits: Logits) -> Tensor:
+            loss = marginal_span_loss(logits[0], logits[1], batch.starts, batch.ends)
+            span_losses.append(loss.detach())
+            if taught is None:
+                return loss
+            return taught_loss(loss, taught, logits, self.settings.teacher_weight, self.settings.temperature)
+
+        passes = self.drop.sub_models(batch.inputs, self.step)
+        losses = sandwich(passes, run, full_loss, direction=self.settings.direction, pulled=self.working.pull_gradients)
+        smallest, *random = losses.sub_models
+        figures = {"span": span_losses[0].item(), "full": losses.full, "smallest": smallest, "random": random}
+        return {"loss": losses.mean} | figures
+
+    def _taught(self, batch: LabelledBatch, indices: NDArray[np.int64]) -> Logits | None:
+        """The teacher's start and end logits of the batch, float32 ``[b, n]`` each."""
+        if self.teacher is None:
+            return None
+        real = batch.inputs.real
+        padded = torch.from_numpy(self.teacher.padded(indices, real.shape[1])).to(self.device)
+        logits = padded.masked_fill(~real[..., None], PADDING_LOGIT)
+        return logits[..., 0], logits[..., 1]
+
+
+def subset(features: Features, share: float, seed: int) -> NDArray[np.int64]:
+    """Indices of the windows of a seeded share of the questions, rounded up, in their order."""
+    owners = np.unique(features.questions)
+    count = int(np.ceil(share * len(owners) - 1e-9))
+    chosen = np.random.default_rng((seed, _STREAM)).permutation(owners)[:count]
+    return np.flatnonzero(np.isin(features.questions, chosen)).astype(np.int64)
+
+
+def digest(path: Path) -> str:
+    """First 16 hex digits of a file's SHA-256: enough to tell the inputs of runs apart."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
