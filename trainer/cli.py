@@ -4,6 +4,8 @@ A run folder holds everything that the stages hand to each other:
 
 features.npz  held_out.json.gz  run.json     prepare
 checkpoint/  steps.jsonl  weights.safetensors  finetune
+teacher/                                     teach, teacher-logits
+adapted/                                     adapt
 search/                                      search, table
 """
 
@@ -29,8 +31,10 @@ from trainer.export import ExportInputs, ExportSettings, export
 from trainer.features import Features, make_features
 from trainer.finetune import Finetuner, FinetuneSettings, NotFiniteError
 from trainer.network import LengthAdaptiveMiniLM
+from trainer.precision import computing_device
 from trainer.pretrained import load_pretrained, load_weights, read_architecture, resolve_checkpoint, save_weights
 from trainer.search.stages import add_stages
+from trainer.stages import Device, add_training_stages
 from trainer.tiny import write_tiny_checkpoint
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -107,6 +111,7 @@ def finetune(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer 
     learning_rate: Annotated[float, typer.Option(help="Its peak, after the warm-up.")] = 1.5e-4,
     seed: Annotated[int, typer.Option(help="Order of the windows, and a new head's weights.")] = 1,
     precision: Annotated[str, typer.Option(help="auto, bf16 or f32; auto takes bf16 where hardware has it.")] = "auto",
+    device: Device = "auto",
     checkpoint_minutes: Annotated[float, typer.Option(help="Time between checkpoints.")] = 5.0,
     stop_after: Annotated[int, typer.Option(help="Stop at this step; the same command goes on. 0: never.")] = 0,
 ) -> None:
@@ -120,7 +125,7 @@ def finetune(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer 
         checkpoint_minutes=checkpoint_minutes,
     )
     network = load_pretrained(base, seed)
-    tuner = Finetuner(network, Features.load(run / "features.npz"), run, settings)
+    tuner = Finetuner(network, Features.load(run / "features.npz"), run, settings, device=computing_device(device))
     done = tuner.run(stop_after or None)
     if done < tuner.steps:
         typer.echo(f"stopped after step {done} of {tuner.steps}; the same command goes on")
@@ -135,6 +140,7 @@ def export_(  # noqa: PLR0913, PLR0917 - as above
     run: Run,
     store: Annotated[Path, typer.Option(help="Model store to publish in.")],
     base: Base = BASE,
+    weights_of: Annotated[str, typer.Option(help="Folder of the run, such as adapted; .: fine-tuned alone.")] = ".",
     name: Annotated[str, typer.Option(help="Model name.")] = "default",
     scheme: Annotated[str, typer.Option(help="int8, or none for the float twin (engine reference).")] = "int8",
     smoothing: Annotated[float, typer.Option(help="SmoothQuant's alpha; 0 for none.")] = 0.0,
@@ -149,12 +155,12 @@ def export_(  # noqa: PLR0913, PLR0917 - as above
         scheme, smoothing, calibration_windows, engine="reference" if scheme == "none" else engine
     )
     inputs = ExportInputs(
-        network=_trained(run, folder),
+        network=_trained(run / weights_of, folder),
         features=Features.load(run / "features.npz"),
         tokenizer=folder / "tokenizer.json",
         held_out=list(load_squad(run / "held_out.json.gz")),
         dev=list(load_squad(report_dev)) if report_dev else (),
-        training=facts | {"finetuning": _finetuning(run)},
+        training=facts | _efforts(run, weights_of),
         licences=_licences(facts),
     )
     published = export(inputs, settings, ModelStore(store), name, run / "drafts")
@@ -195,6 +201,7 @@ def score(
     )
 
 
+add_training_stages(app, _plain_errors)
 add_stages(app, _plain_errors)
 
 
@@ -202,10 +209,16 @@ def _trained(run: Path, base: Path) -> LengthAdaptiveMiniLM:
     return load_weights(run / "weights.safetensors", read_architecture(base))
 
 
-def _finetuning(run: Path) -> dict[str, object]:
-    """Settings and effort of the fine-tuning run, from its checkpoint and step log."""
-    progress = json.loads((run / "checkpoint" / "progress.json").read_text(encoding="utf-8"))
-    with (run / "steps.jsonl").open(encoding="utf-8") as lines:
+def _efforts(run: Path, weights_of: str) -> dict[str, object]:
+    """What made the weights: fine-tuning (here, if not elsewhere), and the stage after it if theirs are others."""
+    folders = {"finetuning": run} | ({} if weights_of == "." else {"adaptation": run / weights_of})
+    return {name: _effort(folder) for name, folder in folders.items() if folder != run or (run / "checkpoint").exists()}
+
+
+def _effort(folder: Path) -> dict[str, object]:
+    """Settings and effort of a training run, from its checkpoint and step log."""
+    progress = json.loads((folder / "checkpoint" / "progress.json").read_text(encoding="utf-8"))
+    with (folder / "steps.jsonl").open(encoding="utf-8") as lines:
         seconds = sum(json.loads(line)["seconds"] for line in lines)
     return {**progress["settings"], "steps": progress["step"], "hours": round(seconds / 3600, 3)}
 

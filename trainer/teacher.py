@@ -143,10 +143,13 @@ def load_teacher(folder: Path, our_tokenizer: Path, seed: int) -> TeacherNetwork
 
     Raises:
         OSError: a file is missing.
-        ValueError: no encoder that transformers knows, or one that frames pairs in a way that does not fit.
+        ValueError: no encoder that transformers knows, or one that frames pairs in a way that does not fit; or
+            transformers itself is missing.
     """
-    from transformers import AutoModel
-
+    try:
+        from transformers import AutoModel
+    except ImportError as error:
+        raise ValueError(f"a teacher needs transformers, which the extra 'train' installs: {error}") from error
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     pieces = PieceMap.from_files(our_tokenizer, folder / "tokenizer.json", int(config.get("pad_token_id") or 0))
     encoder = AutoModel.from_pretrained(folder, dtype=torch.float32)

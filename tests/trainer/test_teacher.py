@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from tests.trainer.helpers import one_of, random_batch, random_features
-from tests.trainer.teacher_fakes import fake_teacher
+from tests.trainer.teacher_fakes import HIDDEN, OURS, FakeEncoder, fake_teacher, mpnet_like, word_pieces
 from trainer.network import PADDING_LOGIT
-from trainer.teacher import Teacher, TeacherRunner, TeachSettings
+from trainer.teacher import Teacher, TeacherRunner, TeachSettings, load_teacher
 
 FEATURES = random_features(40)
 F32 = TeachSettings(epochs=3, batch_size=8, learning_rate=1e-3, precision="f32", checkpoint_minutes=1e9)
@@ -84,3 +86,30 @@ def test_a_runner_gives_the_networks_logits() -> None:
     low = TeacherRunner(network, cpu, torch.bfloat16)(batch)
     assert low[0].dtype == torch.float32
     torch.testing.assert_close(low, exact, rtol=0.05, atol=0.05)
+
+
+def test_without_transformers_the_way_to_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ValueError, match="the extra 'train' installs"):
+        load_teacher(tmp_path, tmp_path / "tokenizer.json", 0)
+
+
+def test_an_encoder_of_transformers_is_loaded_without_its_pooler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Loaded(FakeEncoder):
+        def __init__(self) -> None:
+            super().__init__(mpnet_like().get_vocab_size())
+            self.pooler = torch.nn.Linear(2, 2)
+            self.config = SimpleNamespace(hidden_size=HIDDEN)
+
+    library = ModuleType("transformers")
+    library.AutoModel = SimpleNamespace(from_pretrained=lambda folder, dtype: Loaded())  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "transformers", library)
+    (tmp_path / "config.json").write_text('{"pad_token_id": 1}', encoding="utf-8")
+    mpnet_like().save(str(tmp_path / "tokenizer.json"))
+    word_pieces(OURS).save(str(tmp_path / "ours.json"))
+    network = load_teacher(tmp_path, tmp_path / "ours.json", 0)
+    assert not any("pooler" in name for name in network.state_dict())
+    assert not network.types
+    assert network.pieces.framing.pad == 1

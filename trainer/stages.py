@@ -1,0 +1,180 @@
+"""The stages of ``python -m trainer`` beyond fine-tuning: adapt, teach, teacher-logits.
+
+``adapt`` writes a folder of the run (``adapted/`` by default), ``teach`` and ``teacher-logits`` write ``teacher/``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reading import load_squad
+from trainer.adapt import Adapter, AdaptSettings, digest
+from trainer.features import Features
+from trainer.loop import TrainingLoop
+from trainer.precision import computing_device, computing_dtype
+from trainer.pretrained import load_weights, read_architecture, resolve_checkpoint, save_weights
+from trainer.teacher import Teacher, TeacherNetwork, TeacherRunner, TeachSettings, load_teacher
+from trainer.teacher_logits import TeacherLogits, write_logits
+from trainer.tensor_files import read_file
+
+Run = Annotated[Path, typer.Argument(help="Run folder.")]
+Base = Annotated[str, typer.Option(help="BERT-style checkpoint: local folder or hub name.")]
+TeacherName = Annotated[str, typer.Option(help="Encoder of the same word pieces: local folder or hub name.")]
+Epochs = Annotated[float, typer.Option(help="Passes over the windows; may be fractional.")]
+BatchSize = Annotated[int, typer.Option(help="Windows per step.")]
+LearningRate = Annotated[float, typer.Option(help="Its peak, after the warm-up.")]
+Precision = Annotated[str, typer.Option(help="auto, bf16 or f32; auto takes bf16 where hardware has it.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU where there is one.")]
+CheckpointMinutes = Annotated[float, typer.Option(help="Time between checkpoints.")]
+StopAfter = Annotated[int, typer.Option(help="Stop at this step; the same command goes on. 0: never.")]
+
+BASE = "sentence-transformers/all-MiniLM-L6-v2"
+TEACHER = "sentence-transformers/all-mpnet-base-v2"
+TEACHER_FOLDER = "teacher"
+LOGITS_FILE = "logits.npy"
+CHECKED_QUESTIONS = 50
+
+_ADAPT = AdaptSettings()
+_TEACH = TeachSettings()
+
+
+def adapt(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer reads a command
+    run: Run,
+    base: Base = BASE,
+    name: Annotated[str, typer.Option(help="Folder of the run to write.")] = "adapted",
+    start: Annotated[Path | None, typer.Option(help="Weights to start from; the run's fine-tuned ones.")] = None,
+    epochs: Epochs = _ADAPT.epochs,
+    batch_size: BatchSize = _ADAPT.batch_size,
+    learning_rate: LearningRate = _ADAPT.learning_rate,
+    drop_probability: Annotated[
+        float, typer.Option(help="Largest share of its tokens that a layer drops.")
+    ] = _ADAPT.drop_probability,
+    layer_drop: Annotated[
+        float, typer.Option(help="Probability that a layer is left out of a pass.")
+    ] = _ADAPT.layer_drop,
+    layer_drop_full: Annotated[
+        bool, typer.Option(help="Leave layers out of the full pass too.")
+    ] = _ADAPT.layer_drop_full,
+    random_passes: Annotated[int, typer.Option(help="Random sub-models per step.")] = _ADAPT.random_passes,
+    direction: Annotated[
+        str, typer.Option(help="forward: KL(full || sub), reverse: KL(sub || full).")
+    ] = _ADAPT.direction,
+    protect: Annotated[
+        str, typer.Option(help="Never dropped: none, special, or question (with special).")
+    ] = _ADAPT.protect,
+    teacher: Annotated[Path | None, typer.Option(help="logits.npy of teacher-logits; none by default.")] = None,
+    teacher_weight: Annotated[
+        float, typer.Option(help="The teacher's share of the full pass's loss.")
+    ] = _ADAPT.teacher_weight,
+    temperature: Annotated[float, typer.Option(help="Of the divergence from the teacher.")] = _ADAPT.temperature,
+    share: Annotated[float, typer.Option(help="Of the questions to train on, for ablations.")] = _ADAPT.share,
+    seed: Annotated[int, typer.Option(help="Order of the windows, sub-models, subset.")] = _ADAPT.seed,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    checkpoint_minutes: CheckpointMinutes = 5.0,
+    stop_after: StopAfter = 0,
+) -> None:
+    """Train for any length configuration; started again, it goes on from its checkpoint."""
+    weights = start or run / "weights.safetensors"
+    settings = AdaptSettings(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        drop_probability=drop_probability,
+        layer_drop=layer_drop,
+        layer_drop_full=layer_drop_full,
+        random_passes=random_passes,
+        direction=direction,
+        protect=protect,
+        teacher_weight=teacher_weight,
+        temperature=temperature,
+        share=share,
+        seed=seed,
+        precision=precision,
+        checkpoint_minutes=checkpoint_minutes,
+        start=digest(weights),
+        teacher=digest(teacher) if teacher else "",
+    )
+    network = load_weights(weights, read_architecture(resolve_checkpoint(base)))
+    features = Features.load(run / "features.npz")
+    logits = TeacherLogits.open(teacher, features) if teacher else None
+    adapter = Adapter(network, features, run / name, settings, teacher=logits, device=computing_device(device))
+    _finish(adapter, run / name, stop_after)
+
+
+def teach(  # noqa: PLR0913, PLR0917 - as above
+    run: Run,
+    base: Base = BASE,
+    teacher: TeacherName = TEACHER,
+    epochs: Epochs = _TEACH.epochs,
+    batch_size: BatchSize = _TEACH.batch_size,
+    learning_rate: LearningRate = _TEACH.learning_rate,
+    seed: Annotated[int, typer.Option(help="Order of the windows, head, dropout.")] = 1,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    checkpoint_minutes: CheckpointMinutes = 15.0,
+    stop_after: StopAfter = 0,
+) -> None:
+    """Fine-tune a teacher on the run's windows; started again, it goes on from its checkpoint."""
+    settings = TeachSettings(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        precision=precision,
+        checkpoint_minutes=checkpoint_minutes,
+    )
+    folder = run / TEACHER_FOLDER
+    network = _teacher(run, base, teacher, seed)
+    tuner = Teacher(network, Features.load(run / "features.npz"), folder, settings, device=computing_device(device))
+    _finish(tuner, folder, stop_after)
+
+
+def teacher_logits(  # noqa: PLR0913, PLR0917 - as above
+    run: Run,
+    base: Base = BASE,
+    teacher: TeacherName = TEACHER,
+    batch_size: BatchSize = 64,
+    precision: Precision = "auto",
+    device: Device = "auto",
+) -> None:
+    """Write the fine-tuned teacher's logits of every training window; started again, it goes on."""
+    weights = run / TEACHER_FOLDER / "weights.safetensors"
+    network = _teacher(run, base, teacher, seed=0)
+    network.load_state_dict(read_file(weights))
+    features = Features.load(run / "features.npz")
+    where = computing_device(device)
+    runner = TeacherRunner(network.to(where).eval(), where, computing_dtype(precision, where))
+    path = run / TEACHER_FOLDER / LOGITS_FILE
+    write_logits(runner, features, path, teacher=digest(weights), batch_size=batch_size)
+    typer.echo(f"logits of {len(features)} windows in {path}")
+
+
+def add_training_stages(app: typer.Typer, wrap: Callable[[Callable[..., None]], Callable[..., None]]) -> None:
+    """Add the stages of this module to `app`, each wrapped by `wrap`."""
+    stages: dict[str, Callable[..., None]] = {"adapt": adapt, "teach": teach, "teacher-logits": teacher_logits}
+    for name, stage in stages.items():
+        app.command(name=name)(wrap(stage))
+
+
+def _finish(loop: TrainingLoop, folder: Path, stop_after: int) -> None:
+    """Run a loop; write its weights when it is at its end."""
+    done = loop.run(stop_after or None)
+    if done < loop.steps:
+        typer.echo(f"stopped after step {done} of {loop.steps}; the same command goes on")
+        return
+    save_weights(loop.network, folder / "weights.safetensors")
+    typer.echo(f"{done} steps done; weights in {folder / 'weights.safetensors'}")
+
+
+def _teacher(run: Path, base: str, name: str, seed: int) -> TeacherNetwork:
+    """A teacher that splits some of the run's texts as we do; raises ValueError where it does not."""
+    network = load_teacher(resolve_checkpoint(name), resolve_checkpoint(base) / "tokenizer.json", seed)
+    records = itertools.islice(load_squad(run / "held_out.json.gz"), CHECKED_QUESTIONS)
+    network.pieces.check_texts(text for record in records for text in (record.question, record.context))
+    return network
