@@ -63,9 +63,10 @@ def load_checkpoint(
     if not folder.exists():
         return 0
     progress = Progress(**json.loads((folder / "progress.json").read_text(encoding="utf-8")))
-    differing = sorted(k for k in settings if progress.settings.get(k) != settings[k])
+    there = progress.settings
+    differing = sorted(k for k in settings.keys() | there.keys() if there.get(k, "") != settings.get(k, ""))
     if differing:
-        pairs = ", ".join(f"{k}: {progress.settings.get(k)!r} there, {settings[k]!r} here" for k in differing)
+        pairs = ", ".join(f"{k}: {there.get(k, '')!r} there, {settings.get(k, '')!r} here" for k in differing)
         raise ValueError(f"{folder} is a checkpoint of a run with other settings ({pairs})")
     network.load_state_dict(read_file(folder / "weights.safetensors"))
     moments = read_file(folder / "optimizer.safetensors")

@@ -26,6 +26,7 @@ from model_store import Licence, ModelStore, ModelStoreError
 from reading import TextTokenizer, load_predictions, load_squad, score_predictions
 from server.engine.interface import EngineUnavailableError
 from server.engine.threads import available_threads
+from trainer.adapt import digest
 from trainer.data import HELD_OUT_SHARE, SPLIT_SEED, hold_out, labelled_questions, load_data, save_squad
 from trainer.export import ExportInputs, ExportSettings, export
 from trainer.features import Features, make_features
@@ -114,6 +115,8 @@ def finetune(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer 
     device: Device = "auto",
     checkpoint_minutes: Annotated[float, typer.Option(help="Time between checkpoints.")] = 5.0,
     stop_after: Annotated[int, typer.Option(help="Stop at this step; the same command goes on. 0: never.")] = 0,
+    start: Annotated[Path | None, typer.Option(help="Weights to start from in place of the base's.")] = None,
+    name: Annotated[str, typer.Option(help="Sub-folder of the run to train in; by default the run itself.")] = "",
 ) -> None:
     """Fine-tune with every token kept; started again, it goes on from its checkpoint."""
     settings = FinetuneSettings(
@@ -123,15 +126,17 @@ def finetune(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer 
         seed=seed,
         precision=precision,
         checkpoint_minutes=checkpoint_minutes,
+        start=digest(start) if start else "",
     )
-    network = load_pretrained(base, seed)
-    tuner = Finetuner(network, Features.load(run / "features.npz"), run, settings, device=computing_device(device))
+    folder = run / name
+    network = load_weights(start, read_architecture(resolve_checkpoint(base))) if start else load_pretrained(base, seed)
+    tuner = Finetuner(network, Features.load(run / "features.npz"), folder, settings, device=computing_device(device))
     done = tuner.run(stop_after or None)
     if done < tuner.steps:
         typer.echo(f"stopped after step {done} of {tuner.steps}; the same command goes on")
         return
-    save_weights(network, run / "weights.safetensors")
-    typer.echo(f"{done} steps done; weights in {run / 'weights.safetensors'}")
+    save_weights(network, folder / "weights.safetensors")
+    typer.echo(f"{done} steps done; weights in {folder / 'weights.safetensors'}")
 
 
 @app.command(name="export")
@@ -211,7 +216,7 @@ def _trained(run: Path, base: Path) -> LengthAdaptiveMiniLM:
 
 def _efforts(run: Path, weights_of: str) -> dict[str, object]:
     """What made the weights: fine-tuning (here, if not elsewhere), and the stage after it if theirs are others."""
-    folders = {"finetuning": run} | ({} if weights_of == "." else {"adaptation": run / weights_of})
+    folders = {"finetuning": run} | ({} if weights_of == "." else {weights_of: run / weights_of})
     return {name: _effort(folder) for name, folder in folders.items() if folder != run or (run / "checkpoint").exists()}
 
 

@@ -17,7 +17,13 @@ __all__ = ["FinetuneSettings", "Finetuner", "NotFiniteError", "learning_rate_at"
 
 @dataclass(frozen=True, slots=True)
 class FinetuneSettings(LoopSettings):
-    """Attributes are the command line's options of the same names; `seed` also draws a new head's weights."""
+    """Attributes are the command line's options of the same names; `seed` also draws a new head's weights.
+
+    Attributes:
+        start: digest of the weights started from in place of the base's; for the record.
+    """
+
+    start: str = ""
 
 
 class Finetuner(SpanLoop):

@@ -109,7 +109,8 @@ class TrainingLoop(ABC):
         self.windows = np.arange(len(features), dtype=np.int64) if windows is None else windows
         self.optimizer = make_optimizer(self.network, settings.weight_decay)
         # the checkpoint is what defines a run; how often one is written does not
-        self._identity = {k: v for k, v in asdict(settings).items() if k != "checkpoint_minutes"}
+        # (what is not given leaves no trace, so that a new option does not disown older checkpoints)
+        self._identity = {k: v for k, v in asdict(settings).items() if k != "checkpoint_minutes" and v != ""}
         self._identity["windows"] = len(self.windows)
         self.step = load_checkpoint(folder / "checkpoint", self.network, self.optimizer, self._identity)
         self.dtype = computing_dtype(settings.precision, self.device)

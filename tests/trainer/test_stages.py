@@ -99,7 +99,7 @@ def test_from_a_teacher_to_a_published_adapted_model_with_a_stop_on_the_way(
     done(*export, "--weights-of", "adapted")
     artifact = ModelStore(store).load("tiny@1")
     training: dict[str, Any] = dict(artifact.manifest.training)
-    assert training["adaptation"]["drop_probability"] == 0.4
+    assert training["adapted"]["drop_probability"] == 0.4
     assert training["finetuning"]["steps"] == 2
     adapted = load_file(run / "adapted" / "weights.safetensors")
     np.testing.assert_array_equal(artifact.load_tensors()["head.weight"], adapted["head.weight"].numpy())
