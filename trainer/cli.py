@@ -34,6 +34,7 @@ from trainer.finetune import Finetuner, FinetuneSettings, NotFiniteError
 from trainer.network import LengthAdaptiveMiniLM
 from trainer.precision import computing_device
 from trainer.pretrained import load_pretrained, load_weights, read_architecture, resolve_checkpoint, save_weights
+from trainer.quantize import SMOOTHING
 from trainer.search.stages import add_stages
 from trainer.stages import Device, add_training_stages
 from trainer.tiny import write_tiny_checkpoint
@@ -148,7 +149,7 @@ def export_(  # noqa: PLR0913, PLR0917 - as above
     weights_of: Annotated[str, typer.Option(help="Folder of the run, such as adapted; .: fine-tuned alone.")] = ".",
     name: Annotated[str, typer.Option(help="Model name.")] = "default",
     scheme: Annotated[str, typer.Option(help="int8, or none for the float twin (engine reference).")] = "int8",
-    smoothing: Annotated[float, typer.Option(help="SmoothQuant's alpha; 0 for none.")] = 0.0,
+    smoothing: Annotated[float, typer.Option(help="SmoothQuant's alpha; 0 for none.")] = SMOOTHING,
     calibration_windows: Annotated[int, typer.Option(help="Training windows for activation calibration.")] = 256,
     engine: Annotated[str, typer.Option(help="Engine that measures F1.")] = "openvino",
     report_dev: Annotated[Path | None, typer.Option(help="SQuAD dev file, for the report only.")] = None,

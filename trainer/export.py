@@ -35,7 +35,7 @@ from trainer.card import model_card
 from trainer.evaluation import evaluate_questions
 from trainer.features import Features
 from trainer.network import LengthAdaptiveMiniLM
-from trainer.quantize import float_tensors, int8_tensors, observe
+from trainer.quantize import SMOOTHING, float_tensors, int8_tensors, observe
 
 CALIBRATION_BATCH = 8
 
@@ -54,7 +54,7 @@ class ExportSettings:
     """
 
     scheme: str = "int8"
-    smoothing: float = 0.0
+    smoothing: float = SMOOTHING
     calibration_windows: int = 256
     seed: int = 0
     engine: str = "openvino"

@@ -19,6 +19,8 @@ from trainer.network import Batch, LengthAdaptiveMiniLM
 
 ACTIVATION_LEVELS = 255
 WEIGHT_LEVELS = 127
+SMOOTHING = 0.75
+"""SmoothQuant's alpha: of those tried, the least logit error (LOG.md)."""
 
 _SMALLEST = 1e-8
 
@@ -76,7 +78,9 @@ def _finite(name: str, values: Tensor) -> NDArray[np.float32]:
     return values.float().numpy()
 
 
-def int8_tensors(network: LengthAdaptiveMiniLM, ranges: dict[str, ActivationRange], smoothing: float = 0.5) -> Tensors:
+def int8_tensors(
+    network: LengthAdaptiveMiniLM, ranges: dict[str, ActivationRange], smoothing: float = SMOOTHING
+) -> Tensors:
     """The tensors of an int8 artifact.
 
     Args:

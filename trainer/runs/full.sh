@@ -21,4 +21,4 @@ export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 [ -f "$RUN/features.npz" ] || python -m trainer prepare "$RUN" --data "$TRAIN" --base "$BASE"
 [ -f "$RUN/weights.safetensors" ] || python -m trainer finetune "$RUN" --base "$BASE" --epochs "$EPOCHS"
 python -m trainer export "$RUN" --store "$RUN/store" --base "$BASE" --name float --scheme none
-python -m trainer export "$RUN" --store "$STORE" --base "$BASE" --name default --smoothing 0.75 ${DEV:+--report-dev "$DEV"}
+python -m trainer export "$RUN" --store "$STORE" --base "$BASE" --name default ${DEV:+--report-dev "$DEV"}
