@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from model_store.architecture import Architecture
 from model_store.length_config import LengthConfiguration
+from model_store.pareto import ParetoTable
 from reading.spans import SpanSettings
 from reading.tokens import TextTokenizer
 from reading.windows import WindowSettings
@@ -56,10 +58,10 @@ class LoadedModel:
         digest: of the artifact.
         engine: holds the weights.
         tokenizer: of the model.
-        configurations: every length configuration of the Pareto table, cheapest first.
+        architecture: of the network.
+        table: its length configurations, what they cost and how well they answer.
         window_defaults: how texts are cut unless the caller says otherwise.
         max_answer: tokens of an answer unless the caller says otherwise.
-        positions: tokens of the longest possible window.
     """
 
     name: str
@@ -67,15 +69,25 @@ class LoadedModel:
     digest: str
     engine: Engine
     tokenizer: TextTokenizer
-    configurations: tuple[LengthConfiguration, ...]
+    architecture: Architecture
+    table: ParetoTable
     window_defaults: WindowSettings
     max_answer: int
-    positions: int
 
     @property
     def reference(self) -> str:
         """``name@version``."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def configurations(self) -> tuple[LengthConfiguration, ...]:
+        """Every length configuration of the Pareto table, cheapest first."""
+        return tuple(point.configuration for point in self.table.points)
+
+    @property
+    def positions(self) -> int:
+        """Tokens of the longest possible window."""
+        return self.architecture.positions
 
     def configuration(self, wanted: str) -> LengthConfiguration:
         """The length configuration of that id.
@@ -149,12 +161,12 @@ def load_model(settings: Settings, *, warm_up: bool = True) -> LoadedModel:
         digest=artifact.digest,
         engine=engine,
         tokenizer=tokenizer,
-        configurations=tuple(point.configuration for point in artifact.table.points),
+        architecture=manifest.architecture,
+        table=artifact.table,
         window_defaults=WindowSettings(
             manifest.reading.max_length, manifest.reading.overlap, manifest.reading.max_question
         ),
         max_answer=manifest.reading.max_answer,
-        positions=manifest.architecture.positions,
     )
     if warm_up:
         _warm_up(model)

@@ -62,12 +62,15 @@ class EngineInfo:
         device: the processor as the engine's runtime names it.
         threads: threads that one call uses.
         precision: arithmetic of the linear layers and of the rest, for example ``int8+bf16``.
+        length_step: windows are padded to a multiple of this many tokens: what lies between two takes the
+            time of the longer.
     """
 
     name: str
     device: str
     threads: int
     precision: str
+    length_step: int = 1
 
 
 class Engine(Protocol):

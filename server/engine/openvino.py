@@ -70,7 +70,8 @@ class OpenVinoEngine:
         compiled = core.compile_model(graph, "CPU", options)
         self._request: ov.InferRequest | None = compiled.create_infer_request()
         device = str(core.get_property("CPU", "FULL_DEVICE_NAME"))
-        self.info = EngineInfo("openvino", device, threads, f"int8+{rest}" if exact else f"int8 in {rest}")
+        arithmetic = f"int8+{rest}" if exact else f"int8 in {rest}"
+        self.info = EngineInfo("openvino", device, threads, arithmetic, length_step=BUCKET_STEP)
 
     def warm_up(self, configurations: Sequence[LengthConfiguration]) -> None:
         """Run every bucket up to the reading default's longest window, under every configuration."""

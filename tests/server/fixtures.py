@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from model_store.architecture import Architecture
 from model_store.length_config import LengthConfiguration, full_configuration
+from model_store.pareto import ParetoPoint, ParetoTable, macs
 from reading.tokens import TextTokenizer
 from reading.windows import WindowSettings
 from server.app import create_app
@@ -48,19 +49,30 @@ def tiny_architecture(vocabulary: int) -> Architecture:
     )
 
 
+def tiny_table(architecture: Architecture) -> ParetoTable:
+    """Two points, ``c01`` and ``full``, at 40 tokens."""
+    half, full = LengthConfiguration("c01", (0.5,) * LAYERS), full_configuration(LAYERS)
+    points = (
+        ParetoPoint(each, macs(architecture, 40, each.kept_tokens(40)), held_out_f1=f1, held_out_exact_match=f1 - 10)
+        for each, f1 in ((half, 60.0), (full, 80.0))
+    )
+    return ParetoTable(tuple(points), 40.0)
+
+
 def fake_model(gate: threading.Event | None = None) -> LoadedModel:
     """A loaded model on the fake engine; its windows are 64 tokens, 16 shared."""
     tokenizer = TextTokenizer(tiny_tokenizer())
+    architecture = tiny_architecture(tokenizer.vocabulary_size)
     return LoadedModel(
         name="tiny",
         version="3",
         digest="sha256:0",
-        engine=FakeEngine(tiny_architecture(tokenizer.vocabulary_size), gate=gate),
+        engine=FakeEngine(architecture, gate=gate),
         tokenizer=tokenizer,
-        configurations=(LengthConfiguration("c01", (0.5, 0.5)), full_configuration(LAYERS)),
+        architecture=architecture,
+        table=tiny_table(architecture),
         window_defaults=WindowSettings(max_length=64, overlap=16, max_question=16),
         max_answer=8,
-        positions=128,
     )
 
 
