@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -118,6 +120,42 @@ def evaluate(
     except (LeewayError, OSError, ValueError) as error:
         fail(error)
     typer.echo(json.dumps(report))
+
+
+@app.command()
+@with_settings_options("model", "store", "engine", "precision", "threads", "profile_dir")
+def calibrate(
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="Time to measure, at most.")] = 100.0,
+    **given: Any,
+) -> None:
+    """Measure this host and keep its latency profile; the last line is one JSON document."""
+    from server.calibration import calibrate as run
+    from server.calibration import describe
+    from server.model import load_model
+    from server.profiles import require_writable, store_profile
+
+    settings = settings_of(given)
+    folder = settings.profile_dir
+    if folder is None:
+        fail("there is no home folder to keep a profile in: name one with --profile-dir")
+    try:
+        require_writable(folder)  # known before the measurement rather than after it
+        model = load_model(settings, warm_up=False)
+        try:
+            began_ns = time.monotonic_ns()
+            profile = run(model, seconds=seconds, progress=lambda line: typer.echo(line, err=True))
+            took = (time.monotonic_ns() - began_ns) / 1e9
+        finally:
+            model.engine.close()
+        path = store_profile(folder, profile)
+    except OSError as error:
+        fail(f"cannot keep a profile in {folder}: {error.strerror or error}")
+    except (LeewayError, RuntimeError, ValueError) as error:
+        fail(error)
+    for line in describe(profile):
+        typer.echo(line)
+    cells = len(profile.configurations) * len(profile.lengths)
+    typer.echo(json.dumps({"path": str(path), "key": asdict(profile.key), "seconds": round(took, 3), "cells": cells}))
 
 
 def _read_text(file: str) -> str:

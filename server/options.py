@@ -12,6 +12,12 @@ from pydantic.fields import FieldInfo
 
 from server.settings import Settings
 
+_MADE_DEFAULTS = {
+    "store": "the packaged one",
+    "profile_dir": "leeway/profiles in XDG_CACHE_HOME or ~/.cache",
+}
+"""What the help says of defaults that a function makes."""
+
 
 def with_settings_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Decorator: add an option for each named field of `Settings` (all, if none is named).
@@ -58,11 +64,11 @@ def settings_of(given: dict[str, Any]) -> Settings:
 def _annotation(name: str, field: FieldInfo) -> Any:
     option = typer.Option(
         f"--{name.replace('_', '-')}",
-        help=f"{field.description} (LEEWAY_{name.upper()}; {_default_text(field)})",
+        help=f"{field.description} (LEEWAY_{name.upper()}; {_default_text(name, field)})",
         show_default=False,
     )
     return Annotated[Optional[field.annotation], option]  # noqa: UP045 - made at run time
 
 
-def _default_text(field: FieldInfo) -> str:
-    return "default: the packaged one" if field.default_factory is not None else f"default: {field.default}"
+def _default_text(name: str, field: FieldInfo) -> str:
+    return f"default: {_MADE_DEFAULTS[name] if field.default_factory is not None else field.default}"

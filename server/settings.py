@@ -5,6 +5,7 @@ Every field is a variable ``LEEWAY_<FIELD>`` and an option ``--<field>`` of ``le
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,17 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 def packaged_store() -> Path:
     """The store that ships with the package and holds the default model."""
     return Path(model_store.__file__).resolve().parent / "artifacts"
+
+
+def default_profile_dir() -> Path | None:
+    """``leeway/profiles`` in ``XDG_CACHE_HOME`` or ``~/.cache``; None for a user without a home."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not cache.is_absolute():  # such a value is to be ignored, says the XDG base directory specification
+        try:
+            cache = Path.home() / ".cache"
+        except RuntimeError:
+            return None
+    return cache / "leeway" / "profiles"
 
 
 class Settings(BaseSettings):
@@ -45,6 +57,10 @@ class Settings(BaseSettings):
         ge=0,
         le=1024,
         description="Threads of one inference; 0 takes the CPU quota of the container or the affinity.",
+    )
+    profile_dir: Path | None = Field(
+        default_factory=default_profile_dir,
+        description="Folder of the latency profiles that `leeway calibrate` makes; it need not be there.",
     )
     max_body_bytes: int = Field(
         default=2 * 1024 * 1024,

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from server.calibration import CalibrationError
 from server.cli import app
+from server.profiles import load_profile
+from server.routing.profile import ProfileKey
 from tests.model_store.tiny_artifact import publish_tiny
 
 CONTEXT = "The old tower was built by the king in 1900. The river is new."
@@ -153,6 +156,36 @@ def test_evaluate_says_what_is_wrong(store: Path, tmp_path: Path) -> None:
     fails(leeway("evaluate", "--data", str(bad), store=store), "bad.json")
     fails(leeway("evaluate", "--data", str(good), "--config", "c09", store=store), "c09", "c01, full")
     fails(leeway("evaluate", "--data", str(good), "--predictions", str(tmp_path / "no" / "p.json"), store=store), "no")
+
+
+def test_calibrate_keeps_a_profile_and_ends_with_one_json_document(store: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "profiles"
+    result = leeway("calibrate", "--seconds", "5", "--profile-dir", str(folder), "--threads", "3", store=store)
+    assert result.exit_code == 0, result.output
+    *table, last = result.stdout.splitlines()
+    assert [line.split()[0] for line in table] == ["ms", "c01", "full"]
+    document = json.loads(last)
+    assert set(document) == {"path", "key", "seconds", "cells"}
+    assert document["cells"] == 2 * 4  # 16, 32 and 48 tokens, and 64 positions
+    assert (document["key"]["engine"], document["key"]["threads"]) == ("fake", 3)
+    profile = load_profile(folder, ProfileKey(**document["key"]))
+    assert profile is not None
+    assert profile.measured == "calibrated"
+    assert list(folder.iterdir()) == [Path(document["path"])]
+
+
+def test_calibrate_says_what_is_wrong(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    fails(leeway("calibrate", "--profile-dir", str(tmp_path / "file"), store=store), "cannot keep", "file")
+    fails(leeway("calibrate", "--profile-dir", str(tmp_path), "--model", "none", store=store), "none")
+    assert leeway("calibrate", "--seconds", "0", store=store).exit_code == 2
+
+    def too_short(*_: object, **__: object) -> None:
+        raise CalibrationError("too short")
+
+    monkeypatch.setattr("server.calibration.calibrate", too_short)
+    fails(leeway("calibrate", "--profile-dir", str(tmp_path), store=store), "too short")
+    assert [path.name for path in tmp_path.glob("*profile*")] == []
 
 
 def test_models_are_listed(store: Path) -> None:

@@ -43,6 +43,26 @@ def test_the_default_store_is_the_packaged_one() -> None:
     assert packaged_store().parts[-2:] == ("model_store", "artifacts")
 
 
+def test_profiles_are_kept_in_the_cache_folder_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache/someone")
+    assert Settings().profile_dir == Path("/var/cache/someone/leeway/profiles")
+    for value in ("", "relative/path"):
+        monkeypatch.setenv("XDG_CACHE_HOME", value)
+        monkeypatch.setenv("HOME", "/home/someone")
+        assert Settings().profile_dir == Path("/home/someone/.cache/leeway/profiles")
+    monkeypatch.setenv("LEEWAY_PROFILE_DIR", "/elsewhere")
+    assert Settings().profile_dir == Path("/elsewhere")
+
+
+def test_a_user_without_a_home_has_no_profiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("no home")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert Settings().profile_dir is None
+
+
 def test_a_100_kilobyte_context_fits_the_defaults_even_when_it_is_escaped() -> None:
     settings = Settings()
     assert settings.max_context_chars >= 100_000
