@@ -116,11 +116,11 @@ class LatencyProfile:
 
     @cached_property
     def _alone(self) -> FloatArray:
-        """Service time of a request of one window by its length, float64 ``[1 + longest length, configurations]``."""
-        return np.ascontiguousarray(self.table.T) + (self.answer_ns + self.answer_ns_per_window)
+        """Inference time of a request of one window by its length, float64 ``[1 + longest length, configurations]``."""
+        return np.ascontiguousarray(self.table.T)
 
-    def service_ns(self, window_lengths: Sequence[int]) -> FloatArray:
-        """Typical service time (dispatch to answer) of a request, float64 ``[configurations]``, nanoseconds.
+    def inference_ns(self, window_lengths: Sequence[int]) -> FloatArray:
+        """Typical inference time of a request, float64 ``[configurations]``, nanoseconds.
 
         Args:
             window_lengths: real tokens of each window, at least one.
@@ -136,8 +136,20 @@ class LatencyProfile:
             raise ValueError(f"a request has windows of at least one token, got {window_lengths!r:.80}")
         lengths, counts = np.unique(np.asarray(window_lengths, dtype=np.int64), return_counts=True)
         times = self.table[:, lengths] if lengths[-1] <= longest else self._times(lengths)
-        total: FloatArray = times @ counts + (self.answer_ns + self.answer_ns_per_window * count)
+        total: FloatArray = times @ counts
         return total
+
+    def answer_time_ns(self, windows: int) -> float:
+        """Typical time from the end of inference to the answer of a request of that many windows."""
+        return self.answer_ns + self.answer_ns_per_window * windows
+
+    def service_ns(self, window_lengths: Sequence[int]) -> FloatArray:
+        """Typical service time (dispatch to answer) of a request, float64 ``[configurations]``, nanoseconds.
+
+        Raises:
+            ValueError: see `inference_ns`.
+        """
+        return self.inference_ns(window_lengths) + self.answer_time_ns(len(window_lengths))
 
     def tokenize_time_ns(self, characters: int) -> float:
         """Typical time to tokenize that many code points."""

@@ -1,0 +1,109 @@
+"""Yes, or no with the reason: no promise is made that could not be kept, and none is broken by a later one."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.routing.latency_model import LatencyModel, Work
+from server.routing.outcomes import Outcome
+from server.routing.queue import DeadlineQueue
+from server.routing.ticket import Dispatch, Refusal, Request, Ticket
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+class Admission:
+    """Decides on requests, in order of arrival.
+
+    A request with a budget is taken if, at the cheapest configurations and with everyone in order of deadlines, it
+    and every request with a budget behind it would end in time: expected times of all before, plus the root of the
+    sum of squares of what each may take beyond (`View.rest_in_time` has the same rule).
+    """
+
+    def __init__(self, model: LatencyModel, reserve_ns: int, patience_ns: int) -> None:
+        self._model = model
+        self._reserve_ns = reserve_ns
+        self._patience_ns = patience_ns
+
+    def decide(self, ticket: Ticket, queue: DeadlineQueue, running: Dispatch | None, now_ns: int) -> Refusal | None:
+        """Why `ticket`, made by `ticket`, must not be pushed into `queue`; None if it may."""
+        factor = self._model.factor(now_ns)
+        request = ticket.request
+        least_ns = self._least_budget_ns(ticket, factor)
+        if queue.full:
+            drain_ns = float(queue.times_ns()[:, 0].sum()) * factor
+            return _overload("as many requests wait as may", least_ns, drain_ns)
+        if request.budget_ns is None:
+            return None
+        if not ticket.strict:
+            ticket.hastened = self._lateness_ns(ticket, queue, running, factor, now_ns) > 0
+            return None
+        if least_ns > request.budget_ns:
+            reason = f"the fastest answer to this takes {least_ns / 1e6:.1f} ms on an idle server"
+            return Refusal(Outcome.REJECTED_INFEASIBLE, reason, least_ns, 0)
+        late_ns = self._lateness_ns(ticket, queue, running, factor, now_ns)
+        if late_ns > 0:
+            return _overload("under the present load the budget cannot be kept", least_ns, late_ns)
+        return None
+
+    def ticket(self, request: Request, work: Work, rungs: IntArray, sequence: int, now_ns: int) -> Ticket:
+        """The ticket that `request` would get."""
+        tail = float(self._model.tails(work.length_class)[rungs[0]])
+        budget_ns = request.budget_ns if request.budget_ns is not None else self._patience_ns
+        deadline_ns = request.arrival_ns + budget_ns
+        after_ns = int(self._model.answer_upper_ns(work, self._model.factor(now_ns))) + self._reserve_ns
+        return Ticket(
+            request=request,
+            sequence=sequence,
+            work=work,
+            strict=request.budget_ns is not None and not request.best_effort,
+            deadline_ns=deadline_ns,
+            finish_by_ns=deadline_ns - after_ns,
+            rungs=rungs,
+            rung_ns=work.base_ns[rungs],
+            excess=tail - 1.0,
+        )
+
+    def _least_budget_ns(self, ticket: Ticket, factor: float) -> int:
+        """The least budget that an idle server, at the profile's own speed or its present one, keeps for it."""
+        factor = min(self._model.trim, factor)
+        inference_ns = float(ticket.rung_ns[0]) * factor * (1.0 + ticket.excess)
+        after_ns = self._model.answer_upper_ns(ticket.work, factor)
+        return int(inference_ns + after_ns) + self._reserve_ns
+
+    def _lateness_ns(
+        self, ticket: Ticket, queue: DeadlineQueue, running: Dispatch | None, factor: float, now_ns: int
+    ) -> float:
+        """By how much the latest of `ticket` and the strict requests behind it would be late; at most 0: nobody."""
+        row = queue.place(ticket)
+        busy_ns, busy_excess_ns = _left(running, now_ns)
+        cheapest = queue.times_ns()[:, 0] * factor
+        excess = queue.excess() * cheapest
+        own_ns = float(ticket.rung_ns[0]) * factor
+        before_ns = busy_ns + float(cheapest[:row].sum()) + own_ns
+        before_squares = busy_excess_ns**2 + float(np.square(excess[:row]).sum()) + (own_ns * ticket.excess) ** 2
+        late: float = before_ns + before_squares**0.5 - (ticket.finish_by_ns - now_ns)
+        strict = queue.strict(row)
+        if not strict.any():
+            return late
+        ends = before_ns + np.cumsum(cheapest[row:])
+        ends += np.sqrt(before_squares + np.cumsum(np.square(excess[row:])))
+        behind = (ends - (queue.finish_by_ns(row) - now_ns))[strict]
+        return max(late, float(behind.max()))
+
+
+def _left(running: Dispatch | None, now_ns: int) -> tuple[float, float]:
+    """What the running part will still take: expected, and how much more it may be."""
+    if running is None:
+        return 0.0, 0.0
+    elapsed = now_ns - running.at_ns
+    expected = running.expected_ns - elapsed
+    if expected > 0:
+        return expected, running.upper_ns - running.expected_ns
+    return max(running.upper_ns - elapsed, 0.05 * running.expected_ns), 0.0
+
+
+def _overload(reason: str, least_ns: int, wait_ns: float) -> Refusal:
+    return Refusal(Outcome.REJECTED_OVERLOAD, reason, least_ns, max(1_000_000, int(wait_ns)))

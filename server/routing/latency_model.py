@@ -1,0 +1,187 @@
+"""What a request will take: profile x trim x scale factor x calibrated tail.
+
+See README.md in this folder for the formulas and for how the bias of choosing by prediction is handled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.routing.profile import LatencyProfile
+from server.routing.quantile import QuantileTracker
+from server.routing.scale import ScaleFactor
+
+FloatArray = NDArray[np.float64]
+
+_LENGTH_EDGES = (64, 128, 256, 512, 2048)  # tokens over all windows
+_CONFIGURATION_CLASSES = 3
+_THIN = 400.0  # ratios after which a class trusts its own tail as much as the common one
+_REFINE_GAIN = 0.02
+_REFINE_LIMIT = 2.0
+_LEAST_ANSWER_NS = 100_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The inference of one request, in times of the profile.
+
+    Attributes:
+        windows: number of windows.
+        length_class: for the tail.
+        base_ns: profile time of all windows per configuration, float64 ``[C]``; neither trimmed nor scaled.
+        answer_base_ns: profile time from the end of inference to the answer.
+    """
+
+    windows: int
+    length_class: int
+    base_ns: FloatArray
+    answer_base_ns: float
+
+
+class _ClassTail:
+    """One common tail and one per class; a class with little news leans on the common one."""
+
+    def __init__(self, initial: float, miss: float, classes: int) -> None:
+        self._common = QuantileTracker(initial, miss=miss)
+        self._own = [QuantileTracker(initial, miss=miss) for _ in range(classes)]
+
+    def value(self, index: int) -> float:
+        own = self._own[index]
+        share = own.count / (own.count + _THIN)
+        return float(self._common.value ** (1.0 - share) * own.value**share)
+
+    def observe(self, index: int, ratio: float) -> None:
+        self._common.observe(ratio)
+        self._own[index].observe(ratio)
+
+
+class LatencyModel:
+    """Predicts service times of one host and learns from those observed; one thread, no clock of its own.
+
+    Attributes:
+        profile: of this host.
+        trim: what the profile's times are multiplied with before the scale factor; moved by the slow loop alone.
+    """
+
+    def __init__(self, profile: LatencyProfile, *, late_share: float = 0.005) -> None:
+        """Start from `profile`.
+
+        Args:
+            profile: of this host.
+            late_share: share of predictions that may be exceeded in the long run; half of it is granted to
+                inference, half to what follows it.
+        """
+        self.profile = profile
+        self.trim = 1.0
+        self._scale = ScaleFactor()
+        configurations = len(profile.configurations)
+        self._group = [i * _CONFIGURATION_CLASSES // configurations for i in range(configurations)]
+        miss = late_share / 2
+        first = profile.residual(1.0 - miss)
+        self._tail = _ClassTail(first, miss, _CONFIGURATION_CLASSES * (len(_LENGTH_EDGES) + 1))
+        self._answer_tail = QuantileTracker(max(2.0, first), miss=miss, ceiling=16.0)
+        self._refined = np.ones((configurations, len(_LENGTH_EDGES) + 1))
+        self._last_seen_ns: list[int | None] = [None] * configurations
+        self._tails = np.ones((len(_LENGTH_EDGES) + 1, configurations))
+        for length_class in range(len(_LENGTH_EDGES) + 1):
+            self._refresh(length_class)
+
+    @cached_property
+    def configurations(self) -> int:
+        """How many there are."""
+        return len(self.profile.configurations)
+
+    def work(self, window_lengths: Sequence[int]) -> Work:
+        """The work that windows of these real lengths are.
+
+        Raises:
+            ValueError: no window.
+        """
+        if not window_lengths:
+            raise ValueError("a request has at least one window")
+        length_class = int(np.searchsorted(_LENGTH_EDGES, sum(window_lengths)))
+        base = self.profile.inference_ns(window_lengths) * self._refined[:, length_class]
+        answer = max(_LEAST_ANSWER_NS, self.profile.answer_time_ns(len(window_lengths)))
+        return Work(len(window_lengths), length_class, base, answer)
+
+    def set_trim(self, trim: float) -> None:
+        """Move the trim; the scale factor moves against it, so that no prediction jumps."""
+        self._scale.rebase(trim / self.trim)
+        self.trim = trim
+
+    def factor(self, now_ns: int) -> float:
+        """Trim x scale factor: how many times the profile's times are to be expected now."""
+        return self.trim * self._scale.value(now_ns)
+
+    def scale(self, now_ns: int) -> float:
+        """The fast common scale factor alone."""
+        return self._scale.value(now_ns)
+
+    def tails(self, length_class: int) -> FloatArray:
+        """Upper quantile over expectation of inference per configuration, float64 ``[C]``; not to be written to."""
+        row: FloatArray = self._tails[length_class]
+        return row
+
+    def answer_upper_ns(self, work: Work, factor: float) -> float:
+        """Upper quantile of the time from the end of inference to the answer."""
+        return work.answer_base_ns * max(1.0, factor) * self._answer_tail.value
+
+    def observe(  # noqa: PLR0913 - one observation
+        self, work: Work, configuration: int, *, share: float, expected_ns: float, observed_ns: int, now_ns: int
+    ) -> None:
+        """Learn from inference that has ended.
+
+        Args:
+            work: of the request.
+            configuration: its index.
+            share: part of `work` that ran without a break, in (0, 1].
+            expected_ns: what was expected of that part at dispatch (base x factor of then).
+            observed_ns: dispatch to the end of inference.
+            now_ns: of the end.
+        """
+        if observed_ns <= 0 or expected_ns <= 0.0:
+            return
+        base = float(work.base_ns[configuration]) * share
+        self._refine(work, configuration, observed_ns / (base * self.factor(now_ns)))
+        self._scale.observe(observed_ns / (base * self.trim), now_ns)
+        self._tail.observe(self._class(configuration, work.length_class), observed_ns / expected_ns)
+        self._refresh(work.length_class)
+        self._last_seen_ns[configuration] = now_ns
+
+    def observe_answer(self, work: Work, factor: float, observed_ns: int) -> None:
+        """Learn from the time between the end of inference and the answer; `factor` is that of the dispatch."""
+        self._answer_tail.observe(observed_ns / (work.answer_base_ns * max(1.0, factor)))
+
+    def stalest(self, now_ns: int, older_than_ns: int) -> int | None:
+        """The configuration not observed for longest, if that is longer than `older_than_ns`; None if none is.
+
+        Never observed counts as observed when first asked.
+        """
+        ages = []
+        for index, seen in enumerate(self._last_seen_ns):
+            if seen is None:
+                self._last_seen_ns[index] = now_ns
+            ages.append(0 if seen is None else now_ns - seen)
+        oldest = max(range(len(ages)), key=ages.__getitem__)
+        return oldest if ages[oldest] > older_than_ns else None
+
+    def _refine(self, work: Work, configuration: int, relative: float) -> None:
+        """Move the profile's cell a little toward what was seen beyond the common factor."""
+        step = float(np.clip(relative, 0.5, 2.0)) ** _REFINE_GAIN
+        cell = self._refined[configuration, work.length_class] * step
+        self._refined[configuration, work.length_class] = min(max(cell, 1 / _REFINE_LIMIT), _REFINE_LIMIT)
+
+    def _refresh(self, length_class: int) -> None:
+        values = [
+            self._tail.value(self._class(group, length_class, grouped=True)) for group in range(_CONFIGURATION_CLASSES)
+        ]
+        self._tails[length_class] = [values[group] for group in self._group]
+
+    def _class(self, configuration: int, length_class: int, *, grouped: bool = False) -> int:
+        group = configuration if grouped else self._group[configuration]
+        return group * (len(_LENGTH_EDGES) + 1) + length_class

@@ -1,0 +1,219 @@
+"""Admission, queue and dispatch of one process: the mechanism around the policy.
+
+Single-threaded and without a clock: every call says what time it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_store.pareto import ParetoTable
+from server.routing.admission import Admission
+from server.routing.latency_model import LatencyModel
+from server.routing.policy import Policy, View
+from server.routing.queue import DeadlineQueue
+from server.routing.ticket import Dispatch, Refusal, Request, Ticket
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingSettings:
+    """Limits of the router, all times integer nanoseconds.
+
+    Attributes:
+        capacity: requests that may wait.
+        reserve_ns: kept back from each budget for what this side of the socket cannot see.
+        patience_ns: when a request without a budget should be served, counted from its arrival.
+        slice_ns: a longer request is run in parts of about this, between which a more urgent one may go first.
+        probe_ns: a configuration not observed for this long is tried on a request without a budget; 0 never.
+    """
+
+    capacity: int = 64
+    reserve_ns: int = 1_000_000
+    patience_ns: int = 1_000_000_000
+    slice_ns: int = 40_000_000
+    probe_ns: int = 60_000_000_000
+
+
+@dataclass(slots=True)
+class _Running:
+    """What occupies the engine."""
+
+    dispatch: Dispatch
+    inferred_ns: int = 0
+
+
+class Router:
+    """Takes requests or refuses them, and says which one runs next and how; one part of a request runs at a time.
+
+    Attributes:
+        model: predicts and learns.
+        policy: chooses configurations.
+        ceiling: richest configuration that requests without a budget may have; set from outside by the load.
+    """
+
+    def __init__(
+        self,
+        table: ParetoTable,
+        model: LatencyModel,
+        policy: Policy,
+        settings: RoutingSettings = RoutingSettings(),
+    ) -> None:
+        """Tie the parts together.
+
+        Raises:
+            ValueError: table and profile name different configurations.
+        """
+        ids = tuple(point.id for point in table.points)
+        if ids != model.profile.configurations:
+            raise ValueError(f"the profile is of {model.profile.configurations}, the Pareto table of {ids}")
+        self.model = model
+        self.policy = policy
+        self.settings = settings
+        self.f1: FloatArray = np.array([point.held_out_f1 for point in table.points])
+        self.ceiling = len(ids) - 1
+        rungs = len(policy.ladder(model.work((1,)).base_ns))
+        self._queue = DeadlineQueue(settings.capacity, rungs)
+        self._admission = Admission(model, settings.reserve_ns, settings.patience_ns)
+        self._running: Dispatch | None = None
+        self._sequence = 0
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._queue)
+
+    @property
+    def running(self) -> Dispatch | None:
+        """What occupies the engine."""
+        return self._running
+
+    def admit(self, request: Request, now_ns: int) -> Ticket | Refusal:
+        """Let `request` wait, or say why not."""
+        work = self.model.work(request.window_lengths)
+        self.policy.arrived(work.base_ns, now_ns)
+        self._sequence += 1
+        rungs = self.policy.ladder(work.base_ns)
+        if request.pinned is not None:
+            rungs = np.full(len(rungs), request.pinned)
+        ticket = self._admission.ticket(request, work, rungs, self._sequence, now_ns)
+        refusal = self._admission.decide(ticket, self._queue, self._running, now_ns)
+        if refusal is not None:
+            return refusal
+        self._queue.push(ticket)
+        return ticket
+
+    def dispatch(self, now_ns: int) -> tuple[Dispatch | None, list[Ticket]]:
+        """What to run now, if the engine is free and somebody waits; and who was dropped, being out of time.
+
+        A request is dropped when even the cheapest configuration it may have would, as expected, end too late.
+        """
+        dropped: list[Ticket] = []
+        if self._running is not None:
+            return None, dropped
+        while len(self._queue):
+            ticket = self._queue.pop()
+            factor = self.model.factor(now_ns)
+            if ticket.strict and now_ns + float(ticket.rung_ns[0]) * factor > ticket.finish_by_ns:
+                dropped.append(ticket)
+                continue
+            self._running = self._start(ticket, factor, now_ns)
+            return self._running, dropped
+        return None, dropped
+
+    def finished(self, dispatch: Dispatch, now_ns: int, *, learn: bool = True) -> bool:
+        """The part has run; the engine is free.  Whether that was the last part of its request.
+
+        Args:
+            dispatch: what `dispatch` gave.
+            now_ns: when inference ended.
+            learn: whether the time it took says something (a failed or broken-off run does not).
+        """
+        assert dispatch is self._running, "one part runs at a time"
+        self._running = None
+        ticket = dispatch.ticket
+        if learn:
+            self.model.observe(
+                ticket.work,
+                dispatch.configuration,
+                share=dispatch.windows / ticket.work.windows,
+                expected_ns=dispatch.expected_ns,
+                observed_ns=now_ns - dispatch.at_ns,
+                now_ns=now_ns,
+            )
+        ticket.windows_done += dispatch.windows
+        left = ticket.work.windows - ticket.windows_done
+        if left == 0 or ticket.gone or not learn:
+            return True
+        ticket.rung_ns = np.full(
+            len(ticket.rung_ns), ticket.work.base_ns[dispatch.configuration] * left / ticket.work.windows
+        )
+        ticket.rungs = np.full(len(ticket.rungs), dispatch.configuration)
+        self._queue.push(ticket)
+        return False
+
+    def cancel(self, ticket: Ticket) -> bool:
+        """The caller is gone; whether the request still waited.  A part that runs is not put back."""
+        ticket.gone = True
+        return self._queue.remove(ticket)
+
+    def _start(self, ticket: Ticket, factor: float, now_ns: int) -> Dispatch:
+        work = ticket.work
+        if ticket.configuration is None:
+            ticket.configuration = self._choose(ticket, factor, now_ns)
+            ticket.started_ns = now_ns
+        configuration = ticket.configuration
+        window_ns = float(work.base_ns[configuration]) / work.windows * factor
+        left = work.windows - ticket.windows_done
+        windows = min(left, max(1, int(self.settings.slice_ns / window_ns)))
+        tail = float(self.model.tails(work.length_class)[configuration])
+        answer_ns = self.model.answer_upper_ns(work, factor)
+        end_ns = now_ns + left * window_ns * tail + answer_ns
+        return Dispatch(
+            ticket=ticket,
+            configuration=configuration,
+            first_window=ticket.windows_done,
+            windows=windows,
+            at_ns=now_ns,
+            factor=factor,
+            expected_ns=windows * window_ns,
+            upper_ns=windows * window_ns * tail,
+            predicted_latency_ns=int(end_ns) - ticket.request.arrival_ns,
+        )
+
+    def _choose(self, ticket: Ticket, factor: float, now_ns: int) -> int:
+        if ticket.request.pinned is not None:
+            return ticket.request.pinned
+        if ticket.hastened:
+            return 0
+        view = self._view(ticket, factor, now_ns)
+        chosen = self.policy.choose(view)
+        if ticket.strict:
+            return chosen
+        if self.settings.probe_ns and not len(self._queue):
+            stale = self.model.stalest(now_ns, self.settings.probe_ns)
+            if stale is not None and stale < chosen:
+                return stale
+        return min(chosen, self.ceiling)
+
+    def _view(self, ticket: Ticket, factor: float, now_ns: int) -> View:
+        typical = ticket.work.base_ns * factor
+        return View(
+            now_ns=now_ns,
+            f1=self.f1,
+            head_typical_ns=typical,
+            head_upper_ns=typical * self.model.tails(ticket.work.length_class),
+            head_slack_ns=float(ticket.finish_by_ns - now_ns),
+            head_strict=ticket.strict,
+            head_rungs=ticket.rungs,
+            rest_ns=self._queue.times_ns() * factor,
+            rest_excess=self._queue.excess(),
+            rest_slack_ns=self._queue.finish_by_ns() - now_ns,
+            rest_strict=self._queue.strict(),
+            factor=factor,
+            ceiling=self.ceiling,
+        )

@@ -1,0 +1,302 @@
+"""Admission, order and dispatch, worked by hand and by random histories."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.routing.outcomes import Outcome
+from server.routing.router import Router
+from server.routing.ticket import Dispatch, Refusal, Request, Ticket
+from tests.server.routing.parts import MS, SECOND, backlog_price, look_ahead, router
+
+
+def admitted(found: Ticket | Refusal) -> Ticket:
+    assert isinstance(found, Ticket), found
+    return found
+
+
+def refused(found: Ticket | Refusal) -> Refusal:
+    assert isinstance(found, Refusal), found
+    return found
+
+
+def started(server: Router, now_ns: int) -> Dispatch:
+    dispatch, dropped = server.dispatch(now_ns)
+    assert dispatch is not None
+    assert not dropped
+    return dispatch
+
+
+def test_an_idle_server_gives_the_best_that_the_budget_holds() -> None:
+    # 100 tokens take 2.5, 5 and 10 ms; 0.5 ms for the answer, 1 ms reserve, tails of a few percent beside that
+    for budget_ms, wanted in ((100, 2), (15, 2), (9, 1), (6, 0)):
+        server = router()
+        admitted(server.admit(Request((100,), 0, budget_ms * MS), 0))
+        assert started(server, 0).configuration == wanted, budget_ms
+
+
+def test_a_budget_below_the_fastest_answer_is_infeasible_and_told_the_least() -> None:
+    server = router()
+    refusal = refused(server.admit(Request((100,), 0, 2 * MS), 0))
+    assert refusal.outcome is Outcome.REJECTED_INFEASIBLE
+    admitted(server.admit(Request((100,), 0, refusal.min_feasible_ns + 1000), 0))
+
+
+def test_a_budget_that_the_load_alone_forbids_is_refused_with_a_time_to_come_back() -> None:
+    server = router()
+    admitted(server.admit(Request((384,), 0, pinned=2), 0))
+    started(server, 0)  # 38.4 ms
+    refusal = refused(server.admit(Request((100,), 0, 20 * MS), 0))
+    assert refusal.outcome is Outcome.REJECTED_OVERLOAD
+    assert refusal.min_feasible_ns < 20 * MS
+    assert 20 * MS < refusal.retry_after_ns < 40 * MS
+    admitted(server.admit(Request((100,), 0, 20 * MS + refusal.retry_after_ns + 1_000), 0))
+
+
+def test_nobody_is_taken_who_would_make_a_promise_break() -> None:
+    server = router()
+    admitted(server.admit(Request((100,), 0, 6 * MS), 0))
+    refusal = refused(server.admit(Request((100,), 0, 5 * MS + 500_000), 0))
+    assert refusal.outcome is Outcome.REJECTED_OVERLOAD
+
+
+def test_the_queue_is_bounded() -> None:
+    server = router(capacity=2)
+    for _ in range(2):
+        admitted(server.admit(Request((100,), 0), 0))
+    refusal = refused(server.admit(Request((100,), 0), 0))
+    assert (refusal.outcome, refusal.reason) == (Outcome.REJECTED_OVERLOAD, "as many requests wait as may")
+
+
+def test_the_earliest_deadline_goes_first() -> None:
+    server = router()
+    late = admitted(server.admit(Request((100,), 0, 90 * MS), 0))
+    soon = admitted(server.admit(Request((100,), 0, 30 * MS), 0))
+    first = started(server, 0)
+    assert first.ticket is soon
+    server.finished(first, MS)
+    assert started(server, MS).ticket is late
+
+
+def test_requests_without_a_budget_wait_for_those_with_a_nearer_deadline_but_not_for_ever() -> None:
+    server = router(patience_ns=100 * MS)
+    patient = admitted(server.admit(Request((100,), 0), 0))
+    admitted(server.admit(Request((100,), 0, 50 * MS), 0))
+    last = admitted(server.admit(Request((100,), 0, 200 * MS), 0))
+    order = []
+    for step in range(3):
+        dispatch = started(server, step * MS)
+        order.append(dispatch.ticket)
+        server.finished(dispatch, step * MS + 1)
+    assert order.index(patient) == 1
+    assert order[-1] is last
+
+
+def test_who_can_no_longer_be_in_time_is_dropped_and_not_run() -> None:
+    server = router()
+    gone = admitted(server.admit(Request((100,), 0, 20 * MS), 0))
+    fine = admitted(server.admit(Request((100,), 0, 90 * MS), 0))
+    dispatch, dropped = server.dispatch(19 * MS)
+    assert dropped == [gone]
+    assert dispatch is not None
+    assert dispatch.ticket is fine
+
+
+def test_who_hung_up_is_taken_out() -> None:
+    server = router()
+    gone = admitted(server.admit(Request((100,), 0, 50 * MS), 0))
+    fine = admitted(server.admit(Request((100,), 0, 90 * MS), 0))
+    assert server.cancel(gone)
+    assert started(server, 0).ticket is fine
+    assert not server.cancel(fine), "it runs: nothing to take out"
+
+
+def test_a_long_text_runs_in_parts_and_lets_the_urgent_pass() -> None:
+    server = router(slice_ns=40 * MS)
+    long = admitted(server.admit(Request((384,) * 20, 0, 5 * SECOND), 0))
+    part = started(server, 0)
+    assert 1 <= part.windows < 20
+    urgent = admitted(server.admit(Request((100,), MS, 90 * MS), MS))
+    assert not server.finished(part, 38 * MS)
+    second = started(server, 38 * MS)
+    assert second.ticket is urgent
+    server.finished(second, 48 * MS)
+    third = started(server, 48 * MS)
+    assert (third.ticket, third.first_window, third.configuration) == (long, part.windows, part.configuration)
+
+
+def test_a_pinned_configuration_is_kept_to() -> None:
+    server = router()
+    admitted(server.admit(Request((100,), 0, 90 * MS, pinned=0), 0))
+    assert started(server, 0).configuration == 0
+    refusal = refused(router().admit(Request((100,), 0, 8 * MS, pinned=2), 0))
+    assert refusal.outcome is Outcome.REJECTED_INFEASIBLE
+
+
+def test_best_effort_is_never_refused_for_its_budget_and_then_gets_the_fastest() -> None:
+    server = router()
+    hopeless = admitted(server.admit(Request((100,), 0, MS, best_effort=True), 0))
+    dispatch = started(server, 0)
+    assert (dispatch.ticket, dispatch.configuration) == (hopeless, 0)
+    server.finished(dispatch, 3 * MS)
+    admitted(server.admit(Request((100,), 3 * MS, 100 * MS, best_effort=True), 3 * MS))
+    assert started(server, 3 * MS).configuration == 2
+
+
+def test_without_budgets_the_load_is_the_ceiling_and_a_backlog_cheapens() -> None:
+    server = router()
+    server.ceiling = 1
+    admitted(server.admit(Request((100,), 0), 0))
+    assert started(server, 0).configuration == 1
+    crowded = router(capacity=400, patience_ns=SECOND)
+    for _ in range(300):
+        admitted(crowded.admit(Request((100,), 0), 0))
+    assert started(crowded, 0).configuration < 2
+
+
+def test_a_configuration_not_used_lately_is_probed_on_a_request_without_a_budget() -> None:
+    server = router(probe_ns=10 * SECOND)
+    used = Counter[int]()
+    for step in range(200):
+        now_ns = step * 200 * MS
+        admitted(server.admit(Request((100,), now_ns), now_ns))
+        dispatch = started(server, now_ns)
+        used[dispatch.configuration] += 1
+        server.finished(dispatch, now_ns + int(dispatch.expected_ns))
+    assert used[0] >= 2
+    assert used[1] >= 2
+    assert used[2] > 180
+
+
+def test_a_server_that_thinks_itself_too_slow_does_not_refuse_for_ever() -> None:
+    server = router()
+    for step in range(60):  # eight times slower than the profile: everything is refused in the end
+        now_ns = step * 100 * MS
+        if isinstance(server.admit(Request((100,), now_ns), now_ns), Ticket):
+            dispatch = started(server, now_ns)
+            server.finished(dispatch, now_ns + int(dispatch.expected_ns / dispatch.factor * 8))
+    tight = Request((100,), 7 * SECOND, 14 * MS)
+    assert isinstance(server.admit(tight, 7 * SECOND), Refusal)
+    later = 120 * SECOND
+    assert isinstance(server.admit(Request((100,), later, 14 * MS), later), Ticket)
+
+
+@dataclass
+class History:
+    """Random life of a router: what was offered, and what became of it."""
+
+    server: Router
+    outcomes: dict[int, list[str]] = field(default_factory=dict)
+    running: Dispatch | None = None
+    tickets: dict[Ticket, int] = field(default_factory=dict)
+    now_ns: int = 0
+
+    def offer(self, number: int, tokens: int, budget_ms: int | None) -> None:
+        self.outcomes[number] = []
+        budget_ns = None if budget_ms is None else budget_ms * MS
+        found = self.server.admit(Request((tokens,) * (1 + tokens // 350), self.now_ns, budget_ns), self.now_ns)
+        if isinstance(found, Refusal):
+            self.outcomes[number].append(found.outcome)
+        else:
+            self.tickets[found] = number
+        self.advance()
+
+    def advance(self) -> None:
+        dispatch, dropped = self.server.dispatch(self.now_ns)
+        for ticket in dropped:
+            self.outcomes[self.tickets.pop(ticket)].append(Outcome.EXPIRED_IN_QUEUE)
+        self.running = dispatch or self.running
+
+    def finish(self, factor: float) -> None:
+        if self.running is None:
+            return
+        dispatch, self.running = self.running, None
+        self.now_ns = max(self.now_ns, dispatch.at_ns + max(1, int(dispatch.expected_ns * factor)))
+        if self.server.finished(dispatch, self.now_ns) and dispatch.ticket in self.tickets:
+            self.outcomes[self.tickets.pop(dispatch.ticket)].append("served")
+        self.advance()
+
+    def hang_up(self, number: int) -> None:
+        for ticket, owner in list(self.tickets.items()):
+            if owner == number:
+                self.server.cancel(ticket)
+                self.outcomes[self.tickets.pop(ticket)].append(Outcome.CLIENT_GONE)
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("offer"), st.integers(16, 800), st.one_of(st.none(), st.integers(1, 300))),
+        st.tuples(st.just("finish"), st.floats(0.5, 4.0)),
+        st.tuples(st.just("wait"), st.integers(0, 60)),
+        st.tuples(st.just("hang up"), st.integers(0, 40)),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=150)
+@given(steps, st.booleans())
+def test_every_request_comes_to_exactly_one_end(history: list[tuple[object, ...]], price: bool) -> None:  # noqa: FBT001
+    life = History(router(backlog_price if price else look_ahead, capacity=20))
+    for number, step in enumerate(history):
+        match step:
+            case ("offer", int(tokens), None | int() as budget_ms):
+                life.offer(number, tokens, budget_ms)
+            case ("finish", float(factor)):
+                life.finish(factor)
+            case ("wait", int(wait_ms)):
+                life.now_ns += wait_ms * MS
+                life.advance()
+            case ("hang up", int(owner)):
+                life.hang_up(owner)
+    for _ in range(2_000):  # the dispatcher comes to an end
+        if life.running is None:
+            break
+        life.finish(1.0)
+    assert life.running is None
+    assert life.server.waiting == 0
+    assert {number: len(ends) for number, ends in life.outcomes.items()} == dict.fromkeys(life.outcomes, 1)
+
+
+@given(
+    budgets=st.lists(st.integers(5, 400), min_size=0, max_size=12),
+    slack=st.tuples(st.integers(5, 300), st.integers(5, 300)),
+    tokens=st.integers(16, 384),
+    price=st.booleans(),
+)
+def test_less_slack_never_picks_a_richer_configuration(
+    budgets: list[int],
+    slack: tuple[int, int],
+    tokens: int,
+    price: bool,  # noqa: FBT001
+) -> None:
+    chosen = []
+    for own_ms in sorted(slack):
+        server = router(backlog_price if price else look_ahead, reserve_ns=0)
+        rest = [server.admit(Request((100,), 0, (400 + each) * MS), 0) for each in budgets]
+        assert all(isinstance(each, Ticket) for each in rest)
+        found = server.admit(Request((tokens,), 0, own_ms * MS), 0)
+        if isinstance(found, Refusal):
+            chosen.append(-1)
+            continue
+        dispatch = started(server, 0)
+        assert dispatch.ticket is found
+        chosen.append(dispatch.configuration)
+    assert chosen[0] <= chosen[1]
+
+
+def test_a_profile_of_another_table_is_refused() -> None:
+    from model_store.pareto import ParetoTable
+    from server.routing.latency_model import LatencyModel
+    from server.routing.policy import LookAhead
+    from tests.server.routing.parts import F1, profile, table
+
+    points = table().points
+    with pytest.raises(ValueError, match="the Pareto table of"):
+        Router(ParetoTable(points[1:], 100.0), LatencyModel(profile()), LookAhead(np.array(F1)))
