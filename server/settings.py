@@ -89,5 +89,23 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         default=15.0, ge=0, le=3600, description="After SIGTERM, longest time to finish what was already accepted."
     )
+    prometheus_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s?#@]+$",
+        description="Prometheus that sees the whole fleet; its median trims the latency profile.",
+    )
+    prometheus_seconds: float = Field(
+        default=30.0, gt=0, le=86_400, description="Seconds between two questions to Prometheus."
+    )
+    prometheus_query: str = Field(
+        default="histogram_quantile(0.5, sum by (le) (rate(leeway_service_ratio_bucket[5m])))",
+        min_length=1,
+        description="PromQL for the fleet's median of observed over profile time: one value.",
+    )
+    prometheus_count_query: str = Field(
+        default="sum(increase(leeway_service_ratio_count[5m]))",
+        min_length=1,
+        description="PromQL for the number of observations behind that median: one value.",
+    )
     log_format: LogFormat = Field(default="console", description="Format of the log on stderr: console or json.")
     log_level: LogLevel = Field(default="info", description="Least severe level that is logged.")
