@@ -14,10 +14,10 @@ from reading.spans import Answer, SpanSettings, best_answers
 from reading.tokens import TextTokenizer, TokenizedText
 from reading.windows import Window, WindowSettings, make_windows
 from server.engine.interface import WindowLogits
-from server.errors import QueueFullError, TooManyWindowsError
-from server.line import InferenceLine
-
-_SMOOTHING = 0.1
+from server.errors import OverloadedError, TooManyWindowsError
+from server.line import InferenceLine, InferenceResult
+from server.routing.latency_model import LatencyModel
+from server.routing.ticket import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,24 @@ class ReadingSettings:
 
     windows: WindowSettings
     spans: SpanSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the caller wants of routing.
+
+    Attributes:
+        budget_ns: latency budget; None without one.
+        best_effort: the fastest answer in place of a refusal.
+        pinned: index of the length configuration to use, cheapest first; None leaves the choice to the policy.
+    """
+
+    budget_ns: int | None = None
+    best_effort: bool = False
+    pinned: int | None = None
+
+
+NOTHING_WANTED = Wanted()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +82,20 @@ class Answered:
         configuration: the length configuration that all of them were run under.
         windows: windows run, over all questions.
         times: by stage.
+        predicted_latency_ns: arrival to answer, upper quantile, as predicted at dispatch.
+        slack_ns: what was left of the budget at dispatch, the expected inference taken off; None without a budget.
+        base_ns: profile time of the inference of the whole request under that configuration.
+        factor: trim x scale factor at dispatch.
     """
 
     answers: tuple[tuple[Answer, ...], ...]
     configuration: LengthConfiguration
     windows: int
     times: StageTimes
+    predicted_latency_ns: int
+    slack_ns: int | None
+    base_ns: float
+    factor: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +114,7 @@ class Answerer:
         self,
         tokenizer: TextTokenizer,
         line: InferenceLine,
+        latency_model: LatencyModel,
         text_pool: ThreadPoolExecutor,
         *,
         max_waiting: int,
@@ -99,6 +126,7 @@ class Answerer:
         Args:
             tokenizer: of the model.
             line: to the engine.
+            latency_model: learns how long answers take after inference.
             text_pool: threads for tokenizing and post-processing; owned by the caller.
             max_waiting: requests accepted beside the one in work.
             max_windows: of one request, over all its questions.
@@ -106,12 +134,12 @@ class Answerer:
         """
         self._tokenizer = tokenizer
         self._line = line
+        self._latency_model = latency_model
         self._text_pool = text_pool
         self._max_waiting = max_waiting
         self._max_windows = max_windows
         self._clock_ns = clock_ns
         self._accepted = 0
-        self._mean_service_ns = 0.0
 
     @property
     def accepted(self) -> int:
@@ -129,40 +157,45 @@ class Answerer:
         settings: ReadingSettings,
         *,
         arrival_ns: int | None = None,
-        budget_ns: int | None = None,
+        wanted: Wanted = NOTHING_WANTED,
     ) -> Answered:
-        """Answer all `questions` as one request.
+        """Answer all `questions` as one request, with one budget and under one length configuration.
 
         Raises:
-            QueueFullError: too many requests wait already; nothing was done.
+            OverloadedError: too many requests wait, or too much for the budget.
+            InfeasibleBudgetError: the budget is too small for this request, whatever the load.
+            ExpiredError: the budget ran out before the request's turn came.
             TooManyWindowsError: the contexts would be cut into too many windows.
             asyncio.CancelledError: the caller gave up; work not yet dispatched is not run.
         """
         arrival_ns = self._clock_ns() if arrival_ns is None else arrival_ns
         if self._accepted > self._max_waiting:
-            raise QueueFullError(
-                f"{self._accepted} requests are waiting or in work, which is as many as may", self._retry_after()
-            )
+            raise OverloadedError(f"{self._accepted} requests are waiting or in work, which is as many as may")
         self._accepted += 1
         try:
-            return await self._answer(questions, settings, arrival_ns, budget_ns)
+            return await self._answer(questions, settings, arrival_ns, wanted)
         finally:
             self._accepted -= 1
 
     async def _answer(
-        self, questions: Sequence[Question], settings: ReadingSettings, arrival_ns: int, budget_ns: int | None
+        self, questions: Sequence[Question], settings: ReadingSettings, arrival_ns: int, wanted: Wanted
     ) -> Answered:
         loop = asyncio.get_running_loop()
         prepared = await loop.run_in_executor(self._text_pool, self._prepare, questions, settings.windows)
         flat = [window for windows in prepared.windows for window in windows]
-        result = await self._line.run(flat, arrival_ns, budget_ns)
+        lengths = tuple(len(window.token_ids) for window in flat)
+        request = Request(lengths, arrival_ns, wanted.budget_ns, wanted.best_effort, wanted.pinned)
+        result = await self._line.run(flat, request)
         answers, post_ns = await loop.run_in_executor(
             self._text_pool, self._read_off, questions, prepared, result.logits, settings.spans
         )
-        self._observe(prepared.elapsed_ns + result.inference_ns + post_ns)
-        total_ns = self._clock_ns() - arrival_ns
-        times = StageTimes(result.queue_ns, prepared.elapsed_ns, result.inference_ns, post_ns, total_ns)
-        return Answered(answers, result.configuration, len(flat), times)
+        now_ns = self._clock_ns()
+        dispatch = result.dispatch
+        self._latency_model.observe_answer(dispatch.ticket.work, dispatch.factor, now_ns - result.ended_ns)
+        times = StageTimes(
+            result.queue_ns, prepared.elapsed_ns, result.inference_ns, post_ns, total_ns=now_ns - arrival_ns
+        )
+        return _answered(answers, result, times, wanted)
 
     def _prepare(self, questions: Sequence[Question], settings: WindowSettings) -> _Prepared:
         """On a text thread: tokens and windows of every question.
@@ -199,14 +232,26 @@ class Answerer:
             first += len(windows)
         return tuple(answers), self._clock_ns() - start_ns
 
-    def _observe(self, service_ns: int) -> None:
-        if not self._mean_service_ns:
-            self._mean_service_ns = float(service_ns)
-        self._mean_service_ns += _SMOOTHING * (service_ns - self._mean_service_ns)
 
-    def _retry_after(self) -> int:
-        """Seconds in which the requests accepted so far are likely done, 1 to 60."""
-        return min(60, max(1, math.ceil(self._accepted * self._mean_service_ns / 1e9)))
+def _answered(
+    answers: tuple[tuple[Answer, ...], ...], result: InferenceResult, times: StageTimes, wanted: Wanted
+) -> Answered:
+    dispatch = result.dispatch
+    work = dispatch.ticket.work
+    base_ns = float(work.base_ns[dispatch.configuration])
+    slack_ns = None
+    if wanted.budget_ns is not None:
+        slack_ns = dispatch.ticket.deadline_ns - dispatch.at_ns - int(base_ns * dispatch.factor)
+    return Answered(
+        answers=answers,
+        configuration=result.configuration,
+        windows=work.windows,
+        times=times,
+        predicted_latency_ns=dispatch.predicted_latency_ns,
+        slack_ns=slack_ns,
+        base_ns=base_ns,
+        factor=dispatch.factor,
+    )
 
 
 def window_count(question_tokens: int, context_tokens: int, settings: WindowSettings) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
@@ -14,7 +15,9 @@ from server.api import qa, state
 from server.api.middleware import Guard
 from server.api.openapi import install_openapi
 from server.api.problems import CLIENT_GONE, ProblemError, problem_response
+from server.calibration import profile_for
 from server.model import LoadedModel, load_model
+from server.routing.profile import LatencyProfile
 from server.service import Service
 from server.settings import Settings
 
@@ -25,6 +28,7 @@ def create_app(
     settings: Settings,
     *,
     load: Callable[[Settings], LoadedModel] = load_model,
+    measure: Callable[[LoadedModel, Path | None], LatencyProfile] = profile_for,
     on_ready: Callable[[LoadedModel], None] | None = None,
     on_failed: Callable[[str], None] | None = None,
 ) -> FastAPI:
@@ -33,10 +37,11 @@ def create_app(
     Args:
         settings: of this process.
         load: makes the model; runs on the inference thread.
+        measure: gives the latency profile of the model, with the folder of those stored; runs there, too.
         on_ready: called on the event loop when questions are taken.
         on_failed: called on the event loop with the reason if loading failed.
     """
-    service = Service(settings, load=load, on_ready=on_ready, on_failed=on_failed)
+    service = Service(settings, load=load, measure=measure, on_ready=on_ready, on_failed=on_failed)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

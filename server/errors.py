@@ -6,7 +6,9 @@ The tree::
      ├─ RefusedError               the question may be fine, the server does not take it now
      │   ├─ NotReadyError
      │   ├─ DrainingError
-     │   └─ QueueFullError
+     │   └─ OverloadedError        too much waits for the budget, or for any further question
+     ├─ InfeasibleBudgetError      no budget that small can be kept for this question
+     ├─ ExpiredError               it was taken, and its budget ran out before its turn
      ├─ UnanswerableError          the question itself cannot be taken
      │   ├─ TooManyWindowsError
      │   └─ InvalidReadingError
@@ -24,12 +26,12 @@ class RefusedError(LeewayError):
     """Base: not now.
 
     Attributes:
-        retry_after_seconds: whole seconds after which another try is sensible, at least 1.
+        retry_after_ns: nanoseconds after which another try is sensible, at least a millisecond.
     """
 
-    def __init__(self, message: str, retry_after_seconds: int = 1) -> None:
+    def __init__(self, message: str, retry_after_ns: int = 1_000_000_000) -> None:
         super().__init__(message)
-        self.retry_after_seconds = max(1, retry_after_seconds)
+        self.retry_after_ns = max(1_000_000, retry_after_ns)
 
 
 class NotReadyError(RefusedError):
@@ -40,8 +42,24 @@ class DrainingError(RefusedError):
     """The server is finishing its work and takes no more."""
 
 
-class QueueFullError(RefusedError):
-    """As many requests wait as may wait."""
+class OverloadedError(RefusedError):
+    """Under the present load the budget cannot be kept, or as many requests wait as may wait."""
+
+
+class InfeasibleBudgetError(LeewayError):
+    """Even an idle server needs longer than the budget.
+
+    Attributes:
+        min_feasible_ns: the least budget that an idle server accepts for this question.
+    """
+
+    def __init__(self, message: str, min_feasible_ns: int) -> None:
+        super().__init__(message)
+        self.min_feasible_ns = min_feasible_ns
+
+
+class ExpiredError(LeewayError):
+    """Taken, but its turn came too late for its budget; it was not run."""
 
 
 class UnanswerableError(LeewayError):

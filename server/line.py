@@ -1,23 +1,24 @@
-"""The waiting line in front of the one inference thread.
+"""Between the router, which decides, and the one inference thread, which works.
 
 All state belongs to the event loop and is touched by no other thread, so there are no locks; only the engine
-runs elsewhere.  What is dispatched next (`Waiting`) and under which length configuration (`Choose`, asked at
-dispatch, not at arrival) are parameters.
+runs elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from model_store.length_config import LengthConfiguration
 from reading.windows import Window
-from server.engine.interface import Engine, WindowLogits
+from server.engine.interface import Engine, EngineResult, WindowLogits
+from server.errors import ExpiredError, InfeasibleBudgetError, OverloadedError
+from server.routing.outcomes import Outcome
+from server.routing.router import Router
+from server.routing.ticket import Dispatch, Refusal, Request, Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,90 +27,45 @@ class InferenceResult:
 
     Attributes:
         logits: one per window, in window order.
-        configuration: chosen at dispatch.
-        queue_ns: from joining the line to dispatch.
-        inference_ns: inside the engine, the sum over slices.
+        configuration: chosen at the first dispatch.
+        dispatch: of the first part.
+        queue_ns: in the line and not in the engine, the sum over parts.
+        inference_ns: inside the engine, the sum over parts.
+        ended_ns: when the last part had ended, monotonic.
     """
 
     logits: tuple[WindowLogits, ...]
     configuration: LengthConfiguration
+    dispatch: Dispatch
     queue_ns: int
     inference_ns: int
+    ended_ns: int
 
 
 @dataclass(eq=False, slots=True)
-class Job:
-    """Windows of one request in the line.
-
-    Attributes:
-        windows: at least one.
-        arrival_ns: when the request came, monotonic.
-        joined_ns: when it joined the line, monotonic.
-        budget_ns: latency budget of the caller; None without one.
-        future: gets the result, on the event loop.
-        abandoned: nobody waits for it any more; read by the inference thread between slices.
-    """
+class _Job:
+    """Windows of one admitted request, and what has come of them so far; `waits_ns` is since when it waits."""
 
     windows: Sequence[Window]
-    arrival_ns: int
-    joined_ns: int
-    budget_ns: int | None
+    ticket: Ticket
     future: asyncio.Future[InferenceResult]
-    abandoned: bool = field(default=False)
-
-
-class Waiting(Protocol):
-    """An order of service."""
-
-    def push(self, job: Job) -> None:
-        """Let `job` wait."""
-
-    def pop(self, now_ns: int) -> Job | None:
-        """Take out the job to run next; None if nobody waits."""
-
-    def remove(self, job: Job) -> None:
-        """Take `job` out; nothing happens if it does not wait."""
-
-    def __len__(self) -> int: ...
-
-
-class FirstInFirstOut:
-    """Jobs in the order of arrival; every operation takes constant time."""
-
-    def __init__(self) -> None:
-        self._jobs: OrderedDict[int, Job] = OrderedDict()
-
-    def push(self, job: Job) -> None:
-        """Let `job` wait behind all others."""
-        self._jobs[id(job)] = job
-
-    def pop(self, now_ns: int) -> Job | None:  # noqa: ARG002 - other orders look at the time
-        """Take out the oldest job."""
-        return self._jobs.popitem(last=False)[1] if self._jobs else None
-
-    def remove(self, job: Job) -> None:
-        """Take `job` out if it waits."""
-        self._jobs.pop(id(job), None)
-
-    def __len__(self) -> int:
-        return len(self._jobs)
-
-
-Choose = Callable[[Job, int], LengthConfiguration]
-"""Job and now (monotonic ns) to the length configuration to run it under."""
+    waits_ns: int
+    first: Dispatch | None = None
+    queue_ns: int = 0
+    inference_ns: int = 0
+    logits: list[WindowLogits] = field(default_factory=list)
 
 
 class InferenceLine:
-    """One job at a time through the engine; to be made and used on a running event loop."""
+    """One part of one request at a time through the engine; to be made and used on a running event loop."""
 
-    def __init__(  # noqa: PLR0913 - parts and limits, each by name
+    def __init__(
         self,
         engine: Engine,
         executor: ThreadPoolExecutor,
-        choose: Choose,
+        configurations: Sequence[LengthConfiguration],
+        router: Router,
         *,
-        waiting: Waiting | None = None,
-        slice_windows: int = 16,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Make a line.
@@ -117,86 +73,99 @@ class InferenceLine:
         Args:
             engine: runs the windows; owned by the caller.
             executor: of one thread, the only one that calls the engine; owned by the caller.
-            choose: asked at dispatch.
-            waiting: the order of service; first in, first out if not given.
-            slice_windows: windows per call of the engine.
+            configurations: cheapest first, as the router counts them.
+            router: says who is taken, who is next, and how it is run.
             clock_ns: monotonic.
         """
         self._engine = engine
         self._executor = executor
-        self._choose = choose
-        self._waiting: Waiting = waiting if waiting is not None else FirstInFirstOut()
-        self._slice_windows = slice_windows
+        self._configurations = tuple(configurations)
+        self._router = router
         self._clock_ns = clock_ns
-        self._running: Job | None = None
+        self._jobs: dict[Ticket, _Job] = {}
 
     @property
     def depth(self) -> int:
         """Jobs that wait, the running one not counted."""
-        return len(self._waiting)
+        return self._router.waiting
 
-    @property
-    def busy(self) -> bool:
-        """Whether the engine works."""
-        return self._running is not None
-
-    async def run(self, windows: Sequence[Window], arrival_ns: int, budget_ns: int | None = None) -> InferenceResult:
+    async def run(self, windows: Sequence[Window], request: Request) -> InferenceResult:
         """Wait for the turn of `windows`, then for the engine.
 
         A cancelled call leaves the line at once; if the engine already works on it, it stops after the
-        present slice.
+        present part.
 
         Raises:
+            InfeasibleBudgetError: the budget is too small for this work, whatever the load.
+            OverloadedError: the budget cannot be kept now, or too many wait.
+            ExpiredError: the budget could be kept when the request came, and then no longer.
             ValueError: what the engine raises for windows that it cannot run.
         """
-        loop = asyncio.get_running_loop()
-        job = Job(windows, arrival_ns, self._clock_ns(), budget_ns, loop.create_future())
-        self._waiting.push(job)
+        now_ns = self._clock_ns()
+        found = self._router.admit(request, now_ns)
+        if isinstance(found, Refusal):
+            raise _refused(found)
+        job = _Job(windows, found, asyncio.get_running_loop().create_future(), now_ns)
+        self._jobs[found] = job
         self._dispatch()
         try:
             return await job.future
         finally:
-            job.abandoned = True
-            self._waiting.remove(job)
+            self._router.cancel(found)
+            self._jobs.pop(found, None)
 
     def _dispatch(self) -> None:
-        """Start the next job if the engine is free."""
-        if self._running is not None:
-            return
+        """Start the next part if the engine is free."""
         now_ns = self._clock_ns()
-        job = self._waiting.pop(now_ns)
-        if job is None:
+        dispatch, dropped = self._router.dispatch(now_ns)
+        for ticket in dropped:
+            self._fail(ticket, ExpiredError("the budget ran out while the question waited"))
+        if dispatch is None:
             return
-        self._running = job
-        configuration = self._choose(job, now_ns)
-        work = asyncio.get_running_loop().run_in_executor(
-            self._executor, self._execute, job, configuration, now_ns - job.joined_ns
-        )
-        work.add_done_callback(lambda done: self._finished(job, done))
+        job = self._jobs[dispatch.ticket]
+        job.queue_ns += now_ns - job.waits_ns
+        job.first = job.first or dispatch
+        windows = job.windows[dispatch.first_window : dispatch.first_window + dispatch.windows]
+        configuration = self._configurations[dispatch.configuration]
+        work = asyncio.get_running_loop().run_in_executor(self._executor, self._engine.run, windows, configuration)
+        work.add_done_callback(lambda done: self._finished(job, dispatch, done))
 
-    def _finished(self, job: Job, work: asyncio.Future[InferenceResult | None]) -> None:
-        """On the event loop: hand over the result and start the next job."""
-        self._running = None
-        error = None if work.cancelled() else work.exception()
-        if not job.future.done():
-            if work.cancelled():
-                job.future.cancel()
-            elif error is not None:
-                job.future.set_exception(error)
-            else:
-                result = work.result()
-                assert result is not None, "only an abandoned job has no result"
-                job.future.set_result(result)
+    def _finished(self, job: _Job, dispatch: Dispatch, work: asyncio.Future[EngineResult]) -> None:
+        """On the event loop: hand over the result and start the next part."""
+        now_ns = self._clock_ns()
+        error = asyncio.CancelledError() if work.cancelled() else work.exception()
+        whole = self._router.finished(dispatch, now_ns, learn=error is None)
+        if error is not None:
+            self._fail(job.ticket, error)
+        else:
+            result = work.result()
+            job.logits.extend(result.logits)
+            job.inference_ns += result.inference_ns
+            job.waits_ns = now_ns
+            if whole:
+                self._succeed(job, now_ns)
         self._dispatch()
 
-    def _execute(self, job: Job, configuration: LengthConfiguration, queue_ns: int) -> InferenceResult | None:
-        """On the inference thread: all slices; None if the job was abandoned in between."""
-        logits: list[WindowLogits] = []
-        inference_ns = 0
-        for first in range(0, len(job.windows), self._slice_windows):
-            if job.abandoned:
-                return None
-            result = self._engine.run(job.windows[first : first + self._slice_windows], configuration)
-            logits.extend(result.logits)
-            inference_ns += result.inference_ns
-        return InferenceResult(tuple(logits), configuration, queue_ns, inference_ns)
+    def _succeed(self, job: _Job, now_ns: int) -> None:
+        if job.future.done():
+            return
+        assert job.first is not None
+        configuration = self._configurations[job.first.configuration]
+        job.future.set_result(
+            InferenceResult(tuple(job.logits), configuration, job.first, job.queue_ns, job.inference_ns, now_ns)
+        )
+
+    def _fail(self, ticket: Ticket, error: BaseException) -> None:
+        job = self._jobs.get(ticket)
+        if job is None or job.future.done():
+            return
+        if isinstance(error, asyncio.CancelledError):
+            job.future.cancel()
+        else:
+            job.future.set_exception(error)
+
+
+def _refused(refusal: Refusal) -> InfeasibleBudgetError | OverloadedError:
+    if refusal.outcome is Outcome.REJECTED_INFEASIBLE:
+        return InfeasibleBudgetError(refusal.reason, refusal.min_feasible_ns)
+    return OverloadedError(refusal.reason, refusal.retry_after_ns)

@@ -6,15 +6,23 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Literal
 
-from model_store.length_config import LengthConfiguration
+import numpy as np
+
 from server.answering import Answerer
+from server.calibration import profile_for
 from server.errors import DrainingError, ModelLoadError, NotReadyError
-from server.line import InferenceLine, Job
+from server.line import InferenceLine
 from server.metrics import Metrics
 from server.model import LoadedModel, load_model
+from server.routing.latency_model import LatencyModel
+from server.routing.policy import BacklogPrice
+from server.routing.profile import LatencyProfile
+from server.routing.router import Router, RoutingSettings
 from server.settings import Settings
+from server.steering import Steering
 
 logger = logging.getLogger("leeway")
 
@@ -37,6 +45,7 @@ class Service:
         settings: Settings,
         *,
         load: Callable[[Settings], LoadedModel] = load_model,
+        measure: Callable[[LoadedModel, Path | None], LatencyProfile] = profile_for,
         on_ready: Callable[[LoadedModel], None] | None = None,
         on_failed: Callable[[str], None] | None = None,
     ) -> None:
@@ -46,10 +55,12 @@ class Service:
         self.failure: str | None = None
         self.loaded = asyncio.Event()
         self._load = load
+        self._measure = measure
         self._on_ready = on_ready
         self._on_failed = on_failed
         self._model: LoadedModel | None = None
         self._answerer: Answerer | None = None
+        self._steering: Steering | None = None
         self._loading: asyncio.Task[None] | None = None
         self._inference = ThreadPoolExecutor(1, "leeway-inference")
         self._text = ThreadPoolExecutor(settings.text_workers, "leeway-text")
@@ -72,6 +83,8 @@ class Service:
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
+        if self._steering is not None:
+            await self._steering.stop()
         self._text.shutdown(wait=False, cancel_futures=True)
         if self._model is not None:
             await asyncio.get_running_loop().run_in_executor(self._inference, self._model.engine.close)
@@ -104,14 +117,12 @@ class Service:
     async def _load_model(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            model = await loop.run_in_executor(self._inference, self._load, self.settings)
+            self._ready(*await loop.run_in_executor(self._inference, self._load_and_measure))
         except ModelLoadError as error:
             self._failed(str(error))
         except Exception as error:
             logger.exception("loading the model failed unexpectedly")
             self._failed(f"loading the model failed unexpectedly: {type(error).__name__}: {error}")
-        else:
-            self._ready(model)
         finally:
             self.loaded.set()
 
@@ -121,20 +132,32 @@ class Service:
         if self._on_failed is not None:
             self._on_failed(message)
 
-    def _ready(self, model: LoadedModel) -> None:
-        full = model.configuration("full")
+    def _load_and_measure(self) -> tuple[LoadedModel, LatencyProfile]:
+        """On the inference thread."""
+        model = self._load(self.settings)
+        if self.settings.length_config is not None:
+            model.configuration(self.settings.length_config)
+        return model, self._measure(model, self.settings.profile_dir)
 
-        def choose(_job: Job, _now_ns: int) -> LengthConfiguration:
-            return full
-
-        line = InferenceLine(model.engine, self._inference, choose, slice_windows=self.settings.slice_windows)
+    def _ready(self, model: LoadedModel, profile: LatencyProfile) -> None:
+        router = make_router(model, profile, self.settings)
+        line = InferenceLine(model.engine, self._inference, model.configurations, router)
         self._answerer = Answerer(
             model.tokenizer,
             line,
+            router.model,
             self._text,
             max_waiting=self.settings.max_queue,
             max_windows=self.settings.max_windows,
         )
+        self._steering = Steering(
+            self.settings,
+            router,
+            self.metrics,
+            threads=model.engine.info.threads,
+            mean_length=max(1, round(model.table.mean_real_length)),
+        )
+        self._steering.start()
         self._model = model
         info = model.engine.info
         self.metrics.model.labels(model.name, model.version, model.digest, info.name, info.precision).set(1)
@@ -142,3 +165,17 @@ class Service:
             self.state = "ready"
         if self._on_ready is not None:
             self._on_ready(model)
+
+
+def make_router(model: LoadedModel, profile: LatencyProfile, settings: Settings) -> Router:
+    """The router of one process, in the service's own words and limits."""
+    latency_model = LatencyModel(profile, late_share=settings.late_share)
+    typical_ns = latency_model.work((max(1, round(model.table.mean_real_length)),)).base_ns
+    f1 = np.array([point.held_out_f1 for point in model.table.points])
+    limits = RoutingSettings(
+        capacity=settings.max_queue + 1,
+        reserve_ns=round(settings.budget_reserve_ms * 1e6),
+        patience_ns=round(settings.patience_ms * 1e6),
+        slice_ns=round(settings.slice_ms * 1e6),
+    )
+    return Router(model.table, latency_model, BacklogPrice(f1, typical_ns), limits)

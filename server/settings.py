@@ -78,10 +78,37 @@ class Settings(BaseSettings):
     max_batch_items: int = Field(default=64, ge=1, description="Most items of one batch (422 beyond).")
     max_top_k: int = Field(default=50, ge=1, description="Most answers that a caller may ask for (422 beyond).")
     max_queue: int = Field(default=64, ge=0, description="Requests that may wait while one is in work (503 beyond).")
-    slice_windows: int = Field(
-        default=16,
-        ge=1,
-        description="Windows handed to the engine at once; a hang-up is noticed between two such slices.",
+    default_budget_ms: float | None = Field(
+        default=None, gt=0, le=3_600_000, description="Latency budget of requests that name none."
+    )
+    length_config: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Length configuration for every request, in place of routing (a request's own header wins).",
+    )
+    late_share: float = Field(
+        default=0.005,
+        gt=0,
+        lt=0.5,
+        description="Share of admitted requests with a budget that may be late in the long run.",
+    )
+    budget_reserve_ms: float = Field(
+        default=1.0,
+        ge=0,
+        le=1000,
+        description="Kept back from each budget for what the server cannot see: accepting, the network, sending.",
+    )
+    patience_ms: float = Field(
+        default=1000.0,
+        gt=0,
+        le=3_600_000,
+        description="When a request without a budget should be served; configurations cheapen to keep to it.",
+    )
+    slice_ms: float = Field(
+        default=40.0,
+        gt=0,
+        le=60_000,
+        description="A longer request is run in parts of about this, between which a more urgent one may go first.",
     )
     text_workers: int = Field(
         default=2, ge=1, le=64, description="Threads for tokenizing and for turning logits into answers."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from reading.offsets import utf16_offsets
@@ -11,6 +11,7 @@ from reading.spans import IMPOSSIBLE_ANSWER_THRESHOLD, Answer
 from server.answering import Answered, Question
 from server.api.body import validate
 from server.api.problems import ProblemError
+from server.api.routing import Routing
 from server.api.schemas import BatchRequest, Item, QaRequest, TaskParameters, TaskRequest, Wishes
 from server.model import LoadedModel, ReadingOptions
 from server.settings import Settings
@@ -37,6 +38,7 @@ class Asked:
         options: how to read.
         field_names: the core's names of fields to the form's.
         utf16: whether offsets are wanted in UTF-16 code units.
+        routing: whether the body should say how the request was routed.
     """
 
     form: Literal["own", "batch", "task"]
@@ -44,6 +46,7 @@ class Asked:
     options: ReadingOptions
     field_names: Mapping[str, str]
     utf16: bool = False
+    routing: bool = False
 
 
 def asked(value: Any, settings: Settings) -> Asked:
@@ -57,7 +60,7 @@ def asked(value: Any, settings: Settings) -> Asked:
         found = Asked("task", _questions([task.inputs]), _task_options(task.parameters), _TASK_FIELDS)
     else:
         own = validate(QaRequest, value)
-        found = Asked("own", _questions([own]), _own_options(own), _OWN_FIELDS, utf16=own.offsets == "utf16")
+        found = Asked("own", _questions([own]), _own_options(own), _OWN_FIELDS, own.offsets == "utf16", own.routing)
     return _within_limits(found, settings)
 
 
@@ -70,11 +73,13 @@ def asked_batch(value: Any, settings: Settings) -> Asked:
     batch = validate(BatchRequest, value)
     if len(batch.items) > settings.max_batch_items:
         raise _over("items", f"at most {settings.max_batch_items} items, got {len(batch.items)}")
-    found = Asked("batch", _questions(batch.items), _own_options(batch), _OWN_FIELDS, utf16=batch.offsets == "utf16")
+    found = Asked(
+        "batch", _questions(batch.items), _own_options(batch), _OWN_FIELDS, batch.offsets == "utf16", batch.routing
+    )
     return _within_limits(found, settings)
 
 
-def response_body(asked: Asked, answered: Answered, model: LoadedModel) -> object:
+def response_body(asked: Asked, answered: Answered, model: LoadedModel, routing: Routing) -> object:
     """The response, ready for JSON, in the form of the request.
 
     The Hugging Face form is always a list, as the task's output schema says, also for a top_k of 1.
@@ -86,12 +91,13 @@ def response_body(asked: Asked, answered: Answered, model: LoadedModel) -> objec
     ]
     if asked.form == "task":
         return lists[0]
-    return {
+    body = {
         "answers": lists if asked.form == "batch" else lists[0],
         "model": {"name": model.name, "version": model.version},
         "length_config": answered.configuration.id,
         "windows": answered.windows,
     }
+    return {**body, "routing": asdict(routing)} if asked.routing else body
 
 
 def _answer_list(

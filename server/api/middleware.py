@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.api.headers import request_id
+from server.api.headers import request_id, traceparent
 from server.api.problems import ProblemError, internal_error, problem_response
 from server.metrics import Metrics
 
@@ -96,7 +96,11 @@ class _Exchange:
     async def _tagging_send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            MutableHeaders(scope=message)["X-Request-ID"] = self._id
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self._id
+            trace = traceparent(self._headers)
+            if trace is not None:
+                headers["traceparent"] = trace
         await self._send(message)
 
     async def _refuse(self, problem: ProblemError) -> None:

@@ -9,7 +9,13 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from server.api.headers import BUDGET_HEADER, LARGEST_BUDGET_MS
+from server.api.headers import (
+    BUDGET_HEADER,
+    GRPC_TIMEOUT_HEADER,
+    LARGEST_BUDGET_MS,
+    LENGTH_CONFIG_HEADER,
+    POLICY_HEADER,
+)
 from server.api.problems import MEDIA_TYPE, ProblemDetails
 from server.api.schemas import BatchRequest, QaRequest, TaskRequest
 
@@ -20,9 +26,25 @@ _STATUSES = {
     408: "The body took too long",
     413: "The body is over the limit",
     415: "No JSON, or an encoded body",
-    422: "A field at fault, named in `errors`",
+    422: "A field at fault, named in `errors`; or a budget that even an idle server cannot keep: `min_feasible_ms`",
     500: "A failure of the server",
-    503: "Not ready, or too many requests wait; see Retry-After",
+    503: "Not ready, or the budget cannot be kept under the present load; see Retry-After and `retry_after_ms`",
+    504: "The budget ran out before the question's turn came",
+}
+
+_REQUEST_HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
+    BUDGET_HEADER: (
+        "Latency budget in milliseconds: a plain decimal number.",
+        {"type": "number", "exclusiveMinimum": 0, "maximum": LARGEST_BUDGET_MS},
+    ),
+    GRPC_TIMEOUT_HEADER: ("An alias of it: up to 8 digits and a unit, one of H M S m u n.", {"type": "string"}),
+    POLICY_HEADER: (
+        "strict refuses what cannot be done in time; best-effort gives the fastest answer instead.",
+        {"type": "string", "enum": ["strict", "best-effort"], "default": "strict"},
+    ),
+    LENGTH_CONFIG_HEADER: ("Id of the length configuration to use, in place of routing.", {"type": "string"}),
+    "X-Request-ID": ("Echoed in the response; made if not given.", {"type": "string"}),
+    "traceparent": ("W3C trace context, passed on in the response.", {"type": "string"}),
 }
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -46,20 +68,8 @@ def request_body(*models: type[BaseModel]) -> dict[str, Any]:
     return {
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}},
         "parameters": [
-            {
-                "name": BUDGET_HEADER,
-                "in": "header",
-                "required": False,
-                "description": "Latency budget in milliseconds: a plain decimal number.",
-                "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": LARGEST_BUDGET_MS},
-            },
-            {
-                "name": "X-Request-ID",
-                "in": "header",
-                "required": False,
-                "description": "Echoed in the response; made if not given.",
-                "schema": {"type": "string"},
-            },
+            {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
+            for name, (description, schema) in _REQUEST_HEADERS.items()
         ],
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from urllib.parse import quote
@@ -10,7 +11,14 @@ from urllib.parse import quote
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from server.errors import LeewayError, QueueFullError, RefusedError, UnanswerableError
+from server.errors import (
+    ExpiredError,
+    InfeasibleBudgetError,
+    LeewayError,
+    OverloadedError,
+    RefusedError,
+    UnanswerableError,
+)
 
 MEDIA_TYPE = "application/problem+json"
 CLIENT_GONE = 499  # nobody reads it; the log and the metrics do
@@ -32,6 +40,10 @@ class ProblemDetails(BaseModel):
     detail: str = Field(description="What happened this time.")
     instance: str = Field(description="This occurrence: names the X-Request-ID.")
     errors: list[FieldProblem] | None = Field(None, description="With status 422: the fields at fault.")
+    min_feasible_ms: float | None = Field(
+        None, description="With kind budget-infeasible: the least budget that an idle server accepts for this."
+    )
+    retry_after_ms: int | None = Field(None, description="With status 503: when another try is sensible.")
 
 
 class ProblemError(Exception):
@@ -43,15 +55,18 @@ class ProblemError(Exception):
         detail: what happened, for the caller.
         errors: fields at fault and what is wrong with each.
         headers: of the response.
+        members: further members of the problem details (RFC 9457, section 3.2).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - parts of a problem
         self,
         status: int,
         kind: str,
         detail: str,
         errors: Sequence[tuple[str, str]] = (),
         headers: Mapping[str, str] = MappingProxyType({}),
+        *,
+        members: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -59,6 +74,7 @@ class ProblemError(Exception):
         self.detail = detail
         self.errors = errors
         self.headers = headers
+        self.members = members
 
     def __str__(self) -> str:
         return f"{self.status} {self.kind}: {self.detail}"
@@ -73,6 +89,7 @@ def problem_response(problem: ProblemError, request_id: str) -> Response:
         "detail": _printable(problem.detail),
         "instance": f"urn:leeway:request:{quote(request_id, safe='')}",
     }
+    body.update(problem.members)
     if problem.errors:
         body["errors"] = [{"field": _printable(name), "detail": _printable(detail)} for name, detail in problem.errors]
     return Response(
@@ -93,10 +110,23 @@ def from_domain(error: LeewayError, field_names: Mapping[str, str], *, batch: bo
         if batch and error.field in ("question", "context"):
             name = f"items.{error.item}.{name}"
         return ProblemError(422, "invalid-request", f"{name}: {error}", [(name, str(error))])
+    if isinstance(error, InfeasibleBudgetError):
+        least_ms = math.ceil(error.min_feasible_ns / 1e5) / 10
+        return ProblemError(422, "budget-infeasible", str(error), members={"min_feasible_ms": least_ms})
+    if isinstance(error, ExpiredError):
+        return ProblemError(504, "budget-expired", str(error))
     if isinstance(error, RefusedError):
-        kind = "queue-full" if isinstance(error, QueueFullError) else "not-ready"
-        return ProblemError(503, kind, str(error), headers={"Retry-After": str(error.retry_after_seconds)})
+        return _not_now(error)
     return internal_error()
+
+
+def _not_now(error: RefusedError) -> ProblemError:
+    kind = "overloaded" if isinstance(error, OverloadedError) else "not-ready"
+    seconds = min(60, math.ceil(error.retry_after_ns / 1e9))
+    wait_ms = math.ceil(error.retry_after_ns / 1e6)
+    return ProblemError(
+        503, kind, str(error), headers={"Retry-After": str(seconds)}, members={"retry_after_ms": wait_ms}
+    )
 
 
 def internal_error() -> ProblemError:

@@ -12,22 +12,25 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from server.answering import Answered
 from server.api.body import read_json
 from server.api.forms import Asked, asked, asked_batch, response_body
-from server.api.headers import BUDGET_HEADER, latency_budget_ns, server_timing
+from server.api.headers import latency_budget_ns, wanted
 from server.api.openapi import PROBLEMS, request_body
 from server.api.problems import CLIENT_GONE, ProblemError, from_domain
+from server.api.routing import Routing
 from server.api.schemas import BatchRequest, BatchResponse, QaRequest, QaResponse, TaskAnswer, TaskRequest
-from server.errors import RefusedError, UnanswerableError
+from server.errors import ExpiredError, InfeasibleBudgetError, RefusedError, UnanswerableError
 from server.metrics import Metrics
-from server.model import LoadedModel
+from server.routing.outcomes import Outcome
 from server.service import Service
 from server.settings import Settings
 
 T = TypeVar("T")
 
 router = APIRouter(tags=["questions"])
+
+
+_OUTCOMES = {InfeasibleBudgetError: Outcome.REJECTED_INFEASIBLE, ExpiredError: Outcome.EXPIRED_IN_QUEUE}
 
 
 class ClientGoneError(Exception):
@@ -62,17 +65,19 @@ async def _serve(request: Request, endpoint: str, parse: Callable[[Any, Settings
     """Headers, body, answer, response; exactly one outcome is counted for a valid request."""
     arrival_ns = time.monotonic_ns()
     service: Service = request.app.state.service
-    budget_ns = latency_budget_ns(request.headers)
+    latency_budget_ns(request.headers)  # a malformed one is told before the body is read
     question = parse(await read_json(request, service.settings.body_seconds), service.settings)
     with _outcome_of_failure(service.metrics, endpoint, question):
-        model, answered = await _answer(request, service, question, arrival_ns, budget_ns)
-    met = service.metrics.answered(endpoint, answered, budget_ns)
-    headers = {"X-Length-Config": answered.configuration.id, "Server-Timing": server_timing(answered.times)}
-    if budget_ns is not None:
-        headers[BUDGET_HEADER] = request.headers[BUDGET_HEADER]
-        headers["X-Latency-Budget-Met"] = "true" if met else "false"
-    body = json.dumps(response_body(question, answered, model), ensure_ascii=False, allow_nan=False)
-    return Response(body.encode(), headers=headers, media_type="application/json")
+        model, answerer = service.answerer()
+        wishes = wanted(request.headers, model, service.settings)
+        settings = model.reading_settings(question.options)
+        work = answerer.answer(question.questions, settings, arrival_ns=arrival_ns, wanted=wishes)
+        answered = await _unless_gone(request, work)
+    expected_f1 = model.table.point(answered.configuration.id).held_out_f1
+    met = service.metrics.answered(endpoint, answered, wishes.budget_ns, expected_f1)
+    routing = Routing.of(answered, wishes, expected_f1, met=met)
+    body = json.dumps(response_body(question, answered, model, routing), ensure_ascii=False, allow_nan=False)
+    return Response(body.encode(), headers=routing.headers(answered.times), media_type="application/json")
 
 
 @contextmanager
@@ -81,29 +86,22 @@ def _outcome_of_failure(metrics: Metrics, endpoint: str, question: Asked) -> Ite
     batch = question.form == "batch"
     try:
         yield
-    except UnanswerableError as error:
+    except (UnanswerableError, InfeasibleBudgetError, RefusedError, ExpiredError) as error:
+        outcome = _OUTCOMES.get(type(error), Outcome.REJECTED_OVERLOAD)
+        if not isinstance(error, UnanswerableError):
+            metrics.unanswered(endpoint, outcome)
         raise from_domain(error, question.field_names, batch=batch) from error
-    except RefusedError as error:
-        metrics.unanswered(endpoint, "rejected_overload")
-        raise from_domain(error, question.field_names, batch=batch) from error
+    except ProblemError:
+        raise  # a header that contradicts the model: counted with the malformed requests
     except asyncio.CancelledError:
-        metrics.unanswered(endpoint, "client_gone")
+        metrics.unanswered(endpoint, Outcome.CLIENT_GONE)
         raise
     except ClientGoneError:
-        metrics.unanswered(endpoint, "client_gone")
+        metrics.unanswered(endpoint, Outcome.CLIENT_GONE)
         raise ProblemError(CLIENT_GONE, "client-gone", "the caller closed the connection") from None
     except Exception:
-        metrics.unanswered(endpoint, "failed")
+        metrics.unanswered(endpoint, Outcome.FAILED)
         raise
-
-
-async def _answer(
-    request: Request, service: Service, question: Asked, arrival_ns: int, budget_ns: int | None
-) -> tuple[LoadedModel, Answered]:
-    model, answerer = service.answerer()
-    settings = model.reading_settings(question.options)
-    work = answerer.answer(question.questions, settings, arrival_ns=arrival_ns, budget_ns=budget_ns)
-    return model, await _unless_gone(request, work)
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -53,6 +53,7 @@ class Wishes(_Strict):
     offsets: Offsets = Field(
         "codepoint", description="Unit of start and end: Unicode code points, or UTF-16 code units as in JavaScript."
     )
+    routing: bool = Field(default=False, description="Say in the body how the request was routed.")
 
 
 class QaRequest(Item, Wishes):
@@ -112,12 +113,25 @@ class ModelOut(BaseModel):
     version: str
 
 
+class RoutingOut(BaseModel):
+    """How a request was routed; the same as in the headers."""
+
+    length_config: str = Field(description="Length configuration that answered.")
+    expected_f1: float = Field(description="Its F1 on held-out questions.")
+    predicted_latency_ms: float = Field(description="Arrival to answer as predicted at dispatch, upper quantile.")
+    latency_ms: float = Field(description="Arrival to answer as observed.")
+    budget_ms: float | None = Field(description="Latency budget; null without one.")
+    budget_met: bool | None = Field(description="Whether the answer was there in time; null without a budget.")
+    reason: str = Field(description="Why this configuration.")
+
+
 class _Answered(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
     model: ModelOut
     length_config: str = Field(description="Length configuration that the question was run under.")
     windows: int = Field(description="Windows that the contexts were cut into.")
+    routing: RoutingOut | None = Field(None, description="How the request was routed, when asked for.")
 
 
 class QaResponse(_Answered):

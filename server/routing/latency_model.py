@@ -129,7 +129,7 @@ class LatencyModel:
 
     def answer_upper_ns(self, work: Work, factor: float) -> float:
         """Upper quantile of the time from the end of inference to the answer."""
-        return work.answer_base_ns * max(1.0, factor) * self._answer_tail.value
+        return _answer_ns(work, factor) * self._answer_tail.value
 
     def observe(  # noqa: PLR0913 - one observation
         self, work: Work, configuration: int, *, share: float, expected_ns: float, observed_ns: int, now_ns: int
@@ -155,7 +155,7 @@ class LatencyModel:
 
     def observe_answer(self, work: Work, factor: float, observed_ns: int) -> None:
         """Learn from the time between the end of inference and the answer; `factor` is that of the dispatch."""
-        self._answer_tail.observe(observed_ns / (work.answer_base_ns * max(1.0, factor)))
+        self._answer_tail.observe(observed_ns / _answer_ns(work, factor))
 
     def stalest(self, now_ns: int, older_than_ns: int) -> int | None:
         """The configuration not observed for longest, if that is longer than `older_than_ns`; None if none is.
@@ -185,3 +185,12 @@ class LatencyModel:
     def _class(self, configuration: int, length_class: int, *, grouped: bool = False) -> int:
         group = configuration if grouped else self._group[configuration]
         return group * (len(_LENGTH_EDGES) + 1) + length_class
+
+
+def _answer_ns(work: Work, factor: float) -> float:
+    """Expected time from the end of inference to the answer.
+
+    A host that is slow at inference is slow at this too, but what speeds inference up, or slows it down by more than
+    half, need not be in the same measure: the tail learns the rest.
+    """
+    return work.answer_base_ns * min(max(factor, 1.0), 2.0)

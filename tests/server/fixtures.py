@@ -20,6 +20,7 @@ from reading.windows import WindowSettings
 from server.app import create_app
 from server.engine.fake import FakeEngine
 from server.model import LoadedModel
+from server.routing.profile import LatencyProfile, ProfileKey
 from server.service import Service
 from server.settings import Settings
 
@@ -76,6 +77,22 @@ def fake_model(gate: threading.Event | None = None) -> LoadedModel:
     )
 
 
+def tiny_profile(model: LoadedModel, _folder: Path | None = None) -> LatencyProfile:
+    """Full takes a millisecond per window and 0.01 per token, c01 half of it; nothing is measured."""
+    return LatencyProfile(
+        key=ProfileKey(model.digest, "fake", "none", "none", 1),
+        configurations=tuple(each.id for each in model.configurations),
+        lengths=(10, 110),
+        window_ns=((550_000.0, 1_050_000.0), (1_100_000.0, 2_100_000.0)),
+        residuals=(0.9, 1.0, 1.1),
+        answer_ns=1_000_000.0,
+        answer_ns_per_window=0.0,
+        tokenize_ns=100_000.0,
+        tokenize_ns_per_char=0.0,
+        measured="calibrated",
+    )
+
+
 def tiny_settings(**changes: Any) -> Settings:
     """Settings for tests: nothing of the environment matters to them but what is not named here."""
     return Settings(**{"engine": "fake", "store": Path("no-such-store"), **changes})
@@ -93,7 +110,7 @@ def serving(model: LoadedModel | None = None, **changes: Any) -> Iterator[TestCl
 @contextmanager
 def client_of(load: Callable[[Settings], LoadedModel], **changes: Any) -> Iterator[TestClient]:
     """A client of an application that has begun to load."""
-    app = create_app(tiny_settings(**changes), load=load)
+    app = create_app(tiny_settings(**changes), load=load, measure=tiny_profile)
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from server.app import create_app
 from server.engine.fake import FakeEngine
 from server.service import Service
-from tests.server.fixtures import CONTEXT, QUESTION, fake_model, tiny_settings
+from tests.server.fixtures import CONTEXT, QUESTION, fake_model, tiny_profile, tiny_settings
 
 OWN = {"question": QUESTION, "context": CONTEXT}
 
@@ -49,7 +49,7 @@ class Held:
 async def held(**changes: Any) -> AsyncIterator[Held]:
     gate = threading.Event()
     model = fake_model(gate)
-    app = create_app(tiny_settings(**changes), load=lambda settings: model)
+    app = create_app(tiny_settings(**changes), load=lambda settings: model, measure=tiny_profile)
     with opened_at_the_end(gate):
         async with app.router.lifespan_context(app):
             await app.state.service.loaded.wait()
@@ -101,7 +101,7 @@ async def test_beyond_the_longest_queue_requests_are_refused_at_once() -> None:
         refused = await server.client.post("/qa", json=OWN)
         assert refused.status_code == 503
         assert refused.headers["Content-Type"] == "application/problem+json"
-        assert refused.json()["type"] == "urn:leeway:problem:queue-full"
+        assert refused.json()["type"] == "urn:leeway:problem:overloaded"
         assert int(refused.headers["Retry-After"]) >= 1
         server.gate.set()
         assert {response.status_code for response in await asyncio.gather(*asked)} == {200}
@@ -173,7 +173,7 @@ async def test_the_queued_work_of_a_client_that_hung_up_never_reaches_the_engine
 
 
 async def test_the_work_of_a_client_that_hung_up_stops_after_the_present_slice() -> None:
-    async with held(slice_windows=1) as server:
+    async with held(slice_ms=0.001) as server:
         long = server.ask("word " * 1_000)
         await server.until(waiting=0)
         long.cancel()

@@ -30,7 +30,13 @@ def problem(response: httpx2.Response, status: int) -> dict[str, Any]:
     assert response.status_code == status, response.text
     assert response.headers["Content-Type"] == "application/problem+json"
     found: dict[str, Any] = response.json()
-    assert set(found) - {"errors"} == {"type", "title", "status", "detail", "instance"}
+    assert set(found) - {"errors", "retry_after_ms", "min_feasible_ms"} == {
+        "type",
+        "title",
+        "status",
+        "detail",
+        "instance",
+    }
     assert found["status"] == status
     assert response.headers["X-Request-ID"] in found["instance"]
     return found
@@ -209,8 +215,8 @@ def test_a_failure_of_ours_shows_no_internals() -> None:
     def explode(*arguments: object) -> None:
         raise RuntimeError("secret path")
 
-    model.engine.run = explode  # type: ignore[assignment, method-assign]
     with serving(model) as client:
+        model.engine.run = explode  # type: ignore[assignment, method-assign]
         found = problem(client.post("/qa", json=OWN), 500)
         assert "secret" not in json.dumps(found)
         assert 'leeway_requests_total{endpoint="qa",outcome="failed"} 1.0' in client.get("/metrics").text

@@ -8,8 +8,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from server.errors import ModelLoadError
-from server.metrics import OUTCOMES
 from server.model import LoadedModel
+from server.routing.outcomes import Outcome
 from server.service import Service
 from server.settings import Settings
 from tests.server.fixtures import CONTEXT, QUESTION, client_of, fake_model, serving, wait_loaded
@@ -91,7 +91,7 @@ def test_metrics_count_outcomes_and_stages() -> None:
         lines = client.get("/metrics").text.splitlines()
     assert 'leeway_requests_total{endpoint="qa",outcome="served_in_budget"} 1.0' in lines
     assert 'leeway_requests_total{endpoint="qa_batch",outcome="served_in_budget"} 1.0' in lines
-    for outcome in OUTCOMES[1:]:
+    for outcome in list(Outcome)[1:]:
         assert f'leeway_requests_total{{endpoint="qa",outcome="{outcome}"}} 0.0' in lines
     assert 'leeway_invalid_requests_total{status="422"} 1.0' in lines
     for stage in ("queue", "tokenize", "inference", "post"):

@@ -135,18 +135,9 @@ def test_a_request_id_that_is_not_sane_is_replaced(client: TestClient, given: st
     assert len(made) == 32
 
 
-def test_a_budget_that_was_missed_is_said_and_counted() -> None:
-    with serving() as client:
-        response = client.post("/qa", json=OWN, headers={"X-Latency-Budget-ms": "0.0000001"})
-        assert response.status_code == 400  # less than a nanosecond
-        response = client.post("/qa", json=OWN, headers={"X-Latency-Budget-ms": "0.0001"})
-        assert response.headers["X-Latency-Budget-Met"] == "false"
-        assert 'leeway_requests_total{endpoint="qa",outcome="served_late"} 1.0' in client.get("/metrics").text
-
-
 def test_windows_reach_the_engine_in_slices() -> None:
     model = fake_model()
-    with serving(model, slice_windows=4) as client:
+    with serving(model, slice_ms=0.001) as client:
         windows = client.post("/qa", json={"question": "Who?", "context": "word " * 500}).json()["windows"]
     assert model.engine.windows_run == windows  # type: ignore[attr-defined]
-    assert model.engine.calls == -(-windows // 4)  # type: ignore[attr-defined]
+    assert model.engine.calls == windows  # type: ignore[attr-defined]
