@@ -151,6 +151,9 @@ def export_(  # noqa: PLR0913, PLR0917 - as above
     scheme: Annotated[str, typer.Option(help="int8, or none for the float twin (engine reference).")] = "int8",
     smoothing: Annotated[float, typer.Option(help="SmoothQuant's alpha; 0 for none.")] = SMOOTHING,
     calibration_windows: Annotated[int, typer.Option(help="Training windows for activation calibration.")] = 256,
+    calibration_drop: Annotated[
+        float, typer.Option(help="LengthDrop's probability for sub-models seen in calibration; 0: the full pass alone.")
+    ] = 0.0,
     engine: Annotated[str, typer.Option(help="Engine that measures F1.")] = "openvino",
     report_dev: Annotated[Path | None, typer.Option(help="SQuAD dev file, for the report only.")] = None,
 ) -> None:
@@ -158,7 +161,11 @@ def export_(  # noqa: PLR0913, PLR0917 - as above
     folder = resolve_checkpoint(base)
     facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
     settings = ExportSettings(
-        scheme, smoothing, calibration_windows, engine="reference" if scheme == "none" else engine
+        scheme,
+        smoothing,
+        calibration_windows,
+        calibration_drop,
+        engine="reference" if scheme == "none" else engine,
     )
     inputs = ExportInputs(
         network=_trained(run / weights_of, folder),

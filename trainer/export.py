@@ -34,6 +34,7 @@ from trainer.batches import collate
 from trainer.card import model_card
 from trainer.evaluation import evaluate_questions
 from trainer.features import Features
+from trainer.length_drop import LengthDrop
 from trainer.network import LengthAdaptiveMiniLM
 from trainer.quantize import SMOOTHING, float_tensors, int8_tensors, observe
 
@@ -48,7 +49,9 @@ class ExportSettings:
         scheme: ``int8``, or ``none`` for the float twin.
         smoothing: see `quantize.int8_tensors`.
         calibration_windows: training windows, drawn by `seed`, for activation calibration.
-        seed: of that draw.
+        calibration_drop: LengthDrop's probability for the sub-models that calibration sees beside the full pass; 0
+            for the full pass alone.
+        seed: of both draws.
         engine: measures F1.
         threads: of that engine; 0 takes all.
     """
@@ -56,6 +59,7 @@ class ExportSettings:
     scheme: str = "int8"
     smoothing: float = SMOOTHING
     calibration_windows: int = 256
+    calibration_drop: float = 0.0
     seed: int = 0
     engine: str = "openvino"
     threads: int = 0
@@ -93,8 +97,12 @@ def make_tensors(inputs: ExportInputs, settings: ExportSettings) -> Tensors:
     count = min(settings.calibration_windows, len(inputs.features))
     chosen = rng.choice(len(inputs.features), count, replace=False)
     chosen = chosen[np.argsort(inputs.features.lengths[chosen], kind="stable")]
-    parts = [chosen[i : i + CALIBRATION_BATCH] for i in range(0, count, CALIBRATION_BATCH)]
-    ranges = observe(network, (collate(inputs.features, part, 0).inputs for part in parts))
+    drop, size = None, CALIBRATION_BATCH
+    if settings.calibration_drop > 0.0:
+        size = 1  # no padding, so that every row under dropping is a token
+        drop = LengthDrop(network.architecture.layers, settings.calibration_drop, seed=settings.seed)
+    parts = [chosen[i : i + size] for i in range(0, count, size)]
+    ranges = observe(network, (collate(inputs.features, part, 0).inputs for part in parts), drop)
     return int8_tensors(network, ranges, settings.smoothing)
 
 
@@ -210,6 +218,7 @@ class _Maker:
             "smoothquant_alpha": self.settings.smoothing,
             "calibration": {
                 "windows": self.settings.calibration_windows,
+                "drop_probability": self.settings.calibration_drop,
                 "seed": self.settings.seed,
                 "of": "training data",
             },

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model_store import Tensors, linear_layers
+from trainer.length_drop import LengthDrop
 from trainer.network import Batch, LengthAdaptiveMiniLM
 
 ACTIVATION_LEVELS = 255
@@ -39,18 +40,25 @@ class ActivationRange:
 
 
 @torch.inference_mode()
-def observe(network: LengthAdaptiveMiniLM, batches: Iterable[Batch]) -> dict[str, ActivationRange]:
+def observe(
+    network: LengthAdaptiveMiniLM, batches: Iterable[Batch], drop: LengthDrop | None = None
+) -> dict[str, ActivationRange]:
     """Activation calibration: ranges of each linear layer's inputs over the real tokens of `batches`.
 
+    Args:
+        network: float32.
+        batches: of one window each, if `drop` is given.
+        drop: draws sub-models; every one of them sees every batch.  None: the full pass alone.
+
     Raises:
-        ValueError: no batch, or a value that is not finite.
+        ValueError: no batch, a value that is not finite, or `drop` with a batch of several windows.
     """
     seen: dict[str, tuple[Tensor, Tensor]] = {}
     real = torch.zeros(0)
 
     def hook(name: str) -> Any:
         def record(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            rows = inputs[0][real]
+            rows = inputs[0][real] if drop is None else inputs[0].flatten(0, 1)
             low, high = rows.amin(0), rows.amax(0)
             if name in seen:
                 low, high = torch.minimum(seen[name][0], low), torch.maximum(seen[name][1], high)
@@ -61,9 +69,15 @@ def observe(network: LengthAdaptiveMiniLM, batches: Iterable[Batch]) -> dict[str
     linears = [(item.name, network.get_submodule(item.name)) for item in linear_layers(network.architecture)]
     handles = [module.register_forward_pre_hook(hook(name)) for name, module in linears]
     try:
-        for batch in batches:
+        for step, batch in enumerate(batches):
             real = batch.real
-            network(batch)
+            if drop is None:
+                network(batch)
+                continue
+            if not bool(real.all()) or len(real) != 1:
+                raise ValueError("under dropping, a batch of calibration is one window without padding")
+            for sub_model in drop.sub_models(batch, step):
+                network(batch, sub_model.kept, protected=sub_model.protected)
     finally:
         for handle in handles:
             handle.remove()

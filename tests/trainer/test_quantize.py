@@ -8,6 +8,7 @@ import torch
 
 from model_store import Tensors, linear_layers, validate_tensors
 from tests.trainer.helpers import SMALL, one_of, random_batch, random_network
+from trainer.length_drop import LengthDrop
 from trainer.network import Batch
 from trainer.quantize import ActivationRange, float_tensors, int8_tensors, observe, quantize_rows
 
@@ -158,3 +159,19 @@ def test_nothing_to_observe_and_values_that_are_not_finite_are_refused() -> None
         network.embeddings.norm.bias[0] = float("nan")
     with pytest.raises(ValueError, match=r"layers\.0\.qkv are not all finite"):
         observe(network, [random_batch((5,))])
+
+
+def test_ranges_under_dropping_cover_those_of_the_full_pass_and_of_every_sub_model() -> None:
+    network, batch = random_network(), random_batch((40,), seed=3)
+    drop = LengthDrop(SMALL.layers, 0.4, random_passes=3, seed=5)
+    full, wide = observe(network, [batch]), observe(network, [batch], drop)
+    assert all((wide[name].low <= full[name].low).all() for name in LINEARS)
+    assert all((wide[name].high >= full[name].high).all() for name in LINEARS)
+    assert any((wide[name].high > full[name].high).any() for name in LINEARS)
+    alone = observe(network, [batch], LengthDrop(SMALL.layers, 0.4, random_passes=0, seed=5))
+    assert all((wide[name].high >= alone[name].high).all() for name in LINEARS)
+
+
+def test_under_dropping_a_batch_of_several_windows_is_refused() -> None:
+    with pytest.raises(ValueError, match="one window"):
+        observe(random_network(), [random_batch((9, 9), seed=1)], LengthDrop(SMALL.layers, 0.4))
