@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,6 +49,15 @@ class Admission:
         if late_ns > 0:
             return _overload("under the present load the budget cannot be kept", least_ns, late_ns)
         return None
+
+    def may_wait_ns(self, request: Request, work: Work, now_ns: int) -> float:
+        """How long the engine may let `request` wait; infinite without a budget that must be kept."""
+        if request.budget_ns is None or request.best_effort:
+            return math.inf
+        factor = self._model.factor(now_ns)
+        tails = self._model.tails(work.length_class)
+        needed_ns = work.base_ns[0] * factor * tails[0] + self._model.answer_upper_ns(work, factor) + self._reserve_ns
+        return float(request.arrival_ns + request.budget_ns - now_ns - needed_ns)
 
     def ticket(self, request: Request, work: Work, rungs: IntArray, sequence: int, now_ns: int) -> Ticket:
         """The ticket that `request` would get."""

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from server.routing.demand import Demand
+from server.routing.demand import Demand, Hurry
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -60,23 +60,23 @@ class View:
         fits: BoolArray = self.head_upper_ns <= self.head_slack_ns
         return fits
 
-    def rest_in_time(self, head_ns: FloatArray, head_excess_ns: FloatArray, rest_ns: FloatArray) -> BoolArray:
-        """For each of ``N`` cases, whether everyone behind the head can still be in time.
+    def rest_in_time(self, rung: int, head_ns: float, head_excess_ns: float) -> bool:
+        """Whether everyone behind the head can be in time, all at `rung`, after a head that takes so long.
 
         The times of all before somebody add up; what they may take beyond expectation adds up as the root of the
         sum of squares, for they are late independently of each other.
 
         Args:
-            head_ns: the head's expected time, ``[N]``.
-            head_excess_ns: its upper quantile minus that, ``[N]``.
-            rest_ns: expected times of those behind, ``[K, N]``.
+            rung: of those behind.
+            head_ns: the head's expected time.
+            head_excess_ns: its upper quantile minus that.
         """
-        if not len(rest_ns):
-            return np.ones(len(head_ns), dtype=np.bool_)
-        ends = np.cumsum(rest_ns, axis=0) + head_ns
-        spread = np.cumsum((rest_ns * self.rest_excess[:, None]) ** 2, axis=0) + head_excess_ns**2
-        fits: BoolArray = np.all(ends + np.sqrt(spread) <= self.rest_slack_ns[:, None], axis=0)
-        return fits
+        if not len(self.rest_ns):
+            return True
+        times = self.rest_ns[:, rung]
+        ends = np.cumsum(times) + head_ns
+        spread = np.cumsum(np.square(times * self.rest_excess)) + head_excess_ns**2
+        return bool((ends + np.sqrt(spread) <= self.rest_slack_ns).all())
 
 
 class Policy(Protocol):
@@ -88,8 +88,15 @@ class Policy(Protocol):
     def ladder(self, base_ns: FloatArray) -> IntArray:
         """The configuration of a request at each rung, int64 ``[R]``; its times of the profile are ``[C]``."""
 
-    def arrived(self, base_ns: FloatArray, now_ns: int) -> None:
-        """A request was offered, whether it is then admitted or not."""
+    def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int) -> None:
+        """A request was offered, whether it is then admitted or not.
+
+        Args:
+            base_ns: its times of the profile, ``[C]``.
+            may_wait_ns: how long the engine may let it wait, so that its cheapest configuration is still in time;
+                infinite without a budget, negative if it is too late already.
+            now_ns: of the offer.
+        """
 
     def choose(self, view: View) -> int:
         """Index of the configuration for the head, 0 the cheapest.
@@ -111,14 +118,12 @@ class LookAhead:
         """Each configuration is a rung."""
         return self._rungs
 
-    def arrived(self, base_ns: FloatArray, now_ns: int) -> None:
+    def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int) -> None:
         """Of no interest."""
 
     def choose(self, view: View) -> int:
         """See the class."""
-        excess = view.head_upper_ns - view.head_typical_ns
-        together = view.rest_in_time(view.head_typical_ns, excess, view.rest_ns) & view.in_time()
-        return _richest(together)
+        return _richest(np.flatnonzero(view.in_time()), view)
 
 
 class BacklogPrice:
@@ -132,6 +137,10 @@ class BacklogPrice:
     2. what waits fits the mean slack, with what is expected to come (the forecast):
        ``backlog(p) <= slack * (1 + foresight * (1 - load(p)))``: at a load of 1 the backlog may fill the slack, beyond
        it less and less, below it more.
+
+    Of the configurations up to the one at that price, the head gets the one with the largest F1 less what it costs
+    others: an inference is not interrupted, so whoever comes meanwhile and cannot wait for its end is refused.  Each
+    request expected to be refused counts as the F1 of the cheapest configuration lost.
     """
 
     def __init__(
@@ -156,6 +165,7 @@ class BacklogPrice:
         self._prices = _prices(self._f1, typical_ns, rungs)
         self._foresight = foresight
         self._demand = Demand(rungs, memory_ns)
+        self._hurry = Hurry(memory_ns * 4)
 
     def ladder(self, base_ns: FloatArray) -> IntArray:
         """The configuration of the largest F1 minus price x time, at each price."""
@@ -163,28 +173,39 @@ class BacklogPrice:
         rungs: IntArray = worth.argmax(axis=1)
         return rungs
 
-    def arrived(self, base_ns: FloatArray, now_ns: int) -> None:
-        """Count it into the demand."""
+    def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int) -> None:
+        """Count it into the demand, and into the hurry."""
         self._demand.observe(base_ns[self.ladder(base_ns)], now_ns)
+        self._hurry.observe(may_wait_ns, now_ns)
 
     def choose(self, view: View) -> int:
         """See the class."""
-        typical = view.head_typical_ns[view.head_rungs]
-        upper = view.head_upper_ns[view.head_rungs]
-        in_time = upper <= view.head_slack_ns
-        fits = view.rest_in_time(typical, upper - typical, view.rest_ns) & in_time
-        backlog = typical + view.rest_ns.sum(axis=0)
+        backlog = view.head_typical_ns[view.head_rungs] + view.rest_ns.sum(axis=0)
         slack = (view.head_slack_ns + float(view.rest_slack_ns.sum())) / (1 + len(view.rest_slack_ns))
         load = self._demand.load(view.now_ns) * view.factor
-        fits &= backlog <= max(0.0, slack) * np.maximum(0.0, 1.0 + self._foresight * (1.0 - load))
-        rung = _richest(fits)
-        return int(view.head_rungs[rung]) if in_time[rung] else 0
+        fits = backlog <= max(0.0, slack) * np.maximum(0.0, 1.0 + self._foresight * (1.0 - load))
+        fits &= view.in_time()[view.head_rungs]
+        richest = int(view.head_rungs[_richest(np.flatnonzero(fits), view)])
+        refused = self._hurry.refused_by(view.head_typical_ns[: richest + 1], view.now_ns)
+        return int((self._f1[: richest + 1] - refused * self._f1[0]).argmax())
 
 
-def _richest(fits: BoolArray) -> int:
-    """Index of the last True; 0 if there is none."""
-    found = np.flatnonzero(fits)
-    return int(found[-1]) if len(found) else 0
+def _richest(rungs: IntArray, view: View) -> int:
+    """The last of `rungs` at which those behind are in time; the cheapest rung of all, 0, if there is none.
+
+    Who is in time at one rung is so at every cheaper one, so that halving finds it.
+    """
+    low, high = 0, len(rungs)  # all before `low` fit, none from `high` on
+    while low < high:
+        middle = (low + high) // 2
+        rung = int(rungs[middle])
+        configuration = view.head_rungs[rung]
+        head_ns = float(view.head_typical_ns[configuration])
+        if view.rest_in_time(rung, head_ns, float(view.head_upper_ns[configuration]) - head_ns):
+            low = middle + 1
+        else:
+            high = middle
+    return int(rungs[low - 1]) if low else 0
 
 
 def _prices(f1: FloatArray, typical_ns: FloatArray, rungs: int) -> FloatArray:

@@ -95,8 +95,8 @@ class Router:
     def admit(self, request: Request, now_ns: int) -> Ticket | Refusal:
         """Let `request` wait, or say why not."""
         work = self.model.work(request.window_lengths)
-        self.policy.arrived(work.base_ns, now_ns)
         self._sequence += 1
+        self.policy.arrived(work.base_ns, self._admission.may_wait_ns(request, work, now_ns), now_ns)
         rungs = self.policy.ladder(work.base_ns)
         if request.pinned is not None:
             rungs = np.full(len(rungs), request.pinned)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -121,7 +123,7 @@ def test_proteus_keeps_its_shares_and_gives_the_variant_at_arrival() -> None:
     policy.shares = np.array([0.25, 0.75, 0.0])
     given = []
     for i in range(8):
-        policy.arrived(TIMES, i)
+        policy.arrived(TIMES, math.inf, i)
         given.append(int(policy.ladder(TIMES)[0]))
     assert sorted(given) == [0, 0, 1, 1, 1, 1, 1, 1]
     assert given[:4].count(0) == 1
@@ -131,14 +133,14 @@ def test_proteus_keeps_its_shares_and_gives_the_variant_at_arrival() -> None:
 def test_proteus_chooses_again_after_one_second_and_then_every_ten() -> None:
     policy = Proteus(FULL_F1)
     for i in range(121):  # 120 per second: full and c01 can carry 100 and 143
-        policy.arrived(TIMES, i * SECOND // 120)
+        policy.arrived(TIMES, math.inf, i * SECOND // 120)
     expected = best_split(FULL_F1, TIMES * 120 / SECOND)
     assert policy.shares.tolist() == pytest.approx(expected.tolist())
     assert 0 < expected[1] < 1
     assert 0 < expected[2] < 1
-    policy.arrived(TIMES, 10 * SECOND)
+    policy.arrived(TIMES, math.inf, 10 * SECOND)
     assert policy.shares.tolist() == pytest.approx(expected.tolist())
-    policy.arrived(TIMES, 11 * SECOND)
+    policy.arrived(TIMES, math.inf, 11 * SECOND)
     assert policy.shares.tolist() == [0.0, 0.0, 1.0]
 
 
@@ -146,7 +148,7 @@ def test_infaas_takes_what_the_load_allows_and_the_deadline_permits() -> None:
     policy = Infaas(FULL_F1)
     assert policy.choose(view(50.0)) == 2
     for i in range(121):
-        policy.arrived(TIMES, i * SECOND // 120)
+        policy.arrived(TIMES, math.inf, i * SECOND // 120)
     assert policy.most == 1
     assert policy.choose(view(50.0)) == 1
     assert policy.choose(view(6.0)) == 0
