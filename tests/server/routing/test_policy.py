@@ -1,0 +1,95 @@
+"""The policies, on views made by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from server.routing.policy import BacklogPrice, FloatArray, LookAhead, View
+from tests.server.routing.parts import F1, MS
+
+BASE = np.array([2.5, 5.0, 10.0]) * MS
+F1_ARRAY = np.array(F1)
+
+
+def price() -> BacklogPrice:
+    return BacklogPrice(F1_ARRAY, BASE)
+
+
+def view(
+    policy: BacklogPrice | LookAhead, slack_ms: float, rest_slack_ms: tuple[float, ...] = (), base: FloatArray = BASE
+) -> View:
+    rungs = policy.ladder(base)
+    rest = np.tile(BASE[policy.ladder(BASE)], (len(rest_slack_ms), 1))
+    return View(
+        now_ns=0,
+        f1=F1_ARRAY,
+        head_typical_ns=base,
+        head_upper_ns=base * 1.1,
+        head_slack_ns=slack_ms * MS,
+        head_strict=True,
+        head_rungs=rungs,
+        rest_ns=rest.reshape(len(rest_slack_ms), len(rungs)),
+        rest_excess=np.full(len(rest_slack_ms), 0.1),
+        rest_slack_ns=np.array(rest_slack_ms) * MS,
+        rest_strict=np.ones(len(rest_slack_ms), dtype=np.bool_),
+        factor=1.0,
+        ceiling=2,
+    )
+
+
+def test_alone_the_head_gets_the_richest_that_its_slack_holds() -> None:
+    for slack_ms, wanted in ((12.0, 2), (10.9, 1), (5.4, 0), (1.0, 0)):
+        policy = LookAhead(F1_ARRAY)
+        assert policy.choose(view(policy, slack_ms)) == wanted, slack_ms
+
+
+def test_the_look_ahead_leaves_the_same_for_everyone() -> None:
+    policy = LookAhead(F1_ARRAY)
+    # three others, 40 ms: 4 x 10 ms end at 40 and their tails beyond it; 4 x 5 ms are well in time
+    assert policy.choose(view(policy, 40.0, (40.0, 40.0, 40.0))) == 1
+    assert policy.choose(view(policy, 50.0, (50.0, 50.0, 50.0))) == 2
+
+
+def test_at_one_price_the_short_text_keeps_more_than_the_long_one() -> None:
+    policy = price()
+    short, long = policy.ladder(BASE / 4), policy.ladder(BASE * 4)
+    assert (short >= long).all()
+    assert (short > long).any()
+    assert (np.diff(short) >= 0).all()
+    assert (short[0], short[-1]) == (0, 2)
+
+
+def test_an_idle_server_gives_the_best_whatever_the_text() -> None:
+    policy = price()
+    for size in (0.2, 1.0, 5.0):
+        assert policy.choose(view(policy, 500.0, base=BASE * size)) == 2
+
+
+def test_a_load_beyond_the_engine_cheapens_before_the_slack_is_gone() -> None:
+    policy = price()
+    for step in range(300):  # full would need 1.5 engines
+        policy.arrived(BASE, math.inf, int(step * 10 * MS / 1.5))
+    chosen = policy.choose(
+        View(
+            **{**{name: getattr(view(policy, 90.0, (95.0,) * 6), name) for name in View.__slots__}, "now_ns": 2000 * MS}
+        )
+    )
+    assert chosen < 2
+
+
+def test_those_in_a_hurry_who_may_come_meanwhile_cheapen_the_head() -> None:
+    policy, calm = price(), price()
+    for step in range(200):  # 50 a second, which full alone fills to a half
+        policy.arrived(BASE, 1.0 * MS, step * 20 * MS)
+        calm.arrived(BASE, 200.0 * MS, step * 20 * MS)
+    seen = view(policy, 500.0)
+    at = {name: getattr(seen, name) for name in View.__slots__} | {"now_ns": 4_000 * MS}
+    assert calm.choose(View(**at)) == 2
+    assert policy.choose(View(**at)) < 2
+
+
+def test_equal_f1_makes_no_price_but_still_an_answer() -> None:
+    policy = BacklogPrice(np.array([70.0, 70.0, 70.0]), BASE)
+    assert policy.choose(view(policy, 500.0)) in {0, 1, 2}
