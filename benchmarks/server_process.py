@@ -35,9 +35,19 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def leeway(*arguments: str) -> list[str]:
+    """Command line of the ``leeway`` that is installed beside this Python."""
+    return [str(Path(sys.executable).with_name("leeway")), *arguments]
+
+
 def leeway_serve(port: int, *options: str) -> list[str]:
-    """Command of the server that is installed beside this Python."""
-    return [str(Path(sys.executable).with_name("leeway")), "serve", "--host", HOST, "--port", str(port), *options]
+    """Command line of a server on `port` of the loopback address."""
+    return leeway("serve", "--host", HOST, "--port", str(port), *options)
+
+
+def without_settings() -> dict[str, str]:
+    """The environment of this process without settings of Leeway."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("LEEWAY_")}
 
 
 class Caller:
@@ -95,7 +105,7 @@ class ServerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=subprocess.STDOUT,
-                env=_without_settings() if environment is None else environment,
+                env=without_settings() if environment is None else environment,
                 cwd=folder,
                 start_new_session=True,
             )
@@ -182,7 +192,3 @@ def memory_mb(pid: int, proc: Path = Path("/proc")) -> tuple[float, float]:
     except (OSError, KeyError, ValueError) as error:
         raise BenchmarkError(f"cannot read the memory of process {pid} (needs Linux, a live process)") from error
     return resident, peak
-
-
-def _without_settings() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("LEEWAY_")}
