@@ -106,6 +106,14 @@ class Metrics:
         )
         self.trim = gauge("leeway_profile_trim", "What the slow loop multiplies the latency profile with.")
         self.pressure = gauge("leeway_cpu_pressure", "Share of our CPU time that others take from us, 0 to 1.")
+        self.profile_probed = gauge(
+            "leeway_profile_probed", "1 while the latency profile was only probed at start-up, 0 once it is calibrated."
+        )
+        self.throttled = Counter(
+            "leeway_cpu_throttled_seconds_total",
+            "Time in periods in which the CPU quota ran out; its rate is the share of time.",
+            registry=self.registry,
+        )
         self.ceiling = gauge(
             "leeway_load_ceiling", "Richest length configuration for requests without a budget, 0 the cheapest."
         )

@@ -13,6 +13,7 @@ from server.fleet import FleetLoop, Prometheus
 from server.metrics import Metrics
 from server.pressure import PressureReader, pressure
 from server.routing.load_follower import LoadFollower
+from server.routing.profile import PROBED
 from server.routing.router import Router
 from server.settings import Settings
 
@@ -81,12 +82,14 @@ class Steering:
 
     def look(self) -> None:
         """Read the load once, and let the ceiling follow."""
-        share = pressure(self._reader.sample(), self._threads)
+        sample = self._reader.sample()
+        share = pressure(sample, self._threads)
         ceiling = self._follower.update(share, self._clock_ns())
         if ceiling != self._router.ceiling:
             logger.info("CPU pressure %.2f: requests without a budget get at most configuration %d", share, ceiling)
         self._router.ceiling = ceiling
         self._metrics.pressure.set(share)
+        self._metrics.throttled.inc((sample.throttled_periods or 0.0) * sample.interval_ns / 1e9)
 
     async def _watch(self) -> None:
         while True:
@@ -105,5 +108,6 @@ class Steering:
         router, model = self._router, self._router.model
         self._metrics.ceiling.set_function(lambda: router.ceiling)
         self._metrics.trim.set_function(lambda: model.trim)
+        self._metrics.profile_probed.set(model.profile.measured == PROBED)
         self._metrics.scale.set_function(lambda: model.scale(self._clock_ns()))
         self._metrics.tail.set_function(lambda: float(model.tails(self._length_class)[-1]))
