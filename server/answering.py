@@ -84,7 +84,7 @@ class Answered:
         times: by stage.
         predicted_latency_ns: arrival to answer, upper quantile, as predicted at dispatch.
         slack_ns: what was left of the budget at dispatch, the expected inference taken off; None without a budget.
-        base_ns: profile time of the inference of the whole request under that configuration.
+        profile_ns: inference of the whole request under that configuration as the profile has it.
         factor: trim x scale factor at dispatch.
     """
 
@@ -94,7 +94,7 @@ class Answered:
     times: StageTimes
     predicted_latency_ns: int
     slack_ns: int | None
-    base_ns: float
+    profile_ns: float
     factor: float
 
 
@@ -238,10 +238,11 @@ def _answered(
 ) -> Answered:
     dispatch = result.dispatch
     work = dispatch.ticket.work
-    base_ns = float(work.base_ns[dispatch.configuration])
     slack_ns = None
     if wanted.budget_ns is not None:
-        slack_ns = dispatch.ticket.deadline_ns - dispatch.at_ns - int(base_ns * dispatch.factor)
+        slack_ns = (
+            dispatch.ticket.deadline_ns - dispatch.at_ns - int(work.base_ns[dispatch.configuration] * dispatch.factor)
+        )
     return Answered(
         answers=answers,
         configuration=result.configuration,
@@ -249,7 +250,7 @@ def _answered(
         times=times,
         predicted_latency_ns=dispatch.predicted_latency_ns,
         slack_ns=slack_ns,
-        base_ns=base_ns,
+        profile_ns=float(work.profile_ns[dispatch.configuration]),
         factor=dispatch.factor,
     )
 

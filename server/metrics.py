@@ -135,7 +135,7 @@ class Metrics:
         self.prediction_ratio.labels(outcome, configuration).observe(times.total_ns / answered.predicted_latency_ns)
         if answered.slack_ns is not None:
             self.slack.labels(outcome, configuration).observe(answered.slack_ns / 1e9)
-        self.service_ratio.observe(times.inference_ns / answered.base_ns)
+        self.service_ratio.observe(times.inference_ns / answered.profile_ns)
         spent = (times.queue_ns, times.tokenize_ns, times.inference_ns, times.post_ns)
         for stage, nanoseconds in zip(STAGES, spent, strict=True):
             self.stage.labels(stage, configuration).observe(nanoseconds / 1e9)

@@ -110,4 +110,4 @@ class Steering:
         self._metrics.trim.set_function(lambda: model.trim)
         self._metrics.profile_probed.set(model.profile.measured == PROBED)
         self._metrics.scale.set_function(lambda: model.scale(self._clock_ns()))
-        self._metrics.tail.set_function(lambda: float(model.tails(self._length_class)[-1]))
+        self._metrics.tail.set_function(lambda: float(model.tails(self._length_class, self._clock_ns())[-1]))

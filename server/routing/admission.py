@@ -33,7 +33,7 @@ class Admission:
         """Why `ticket`, made by `ticket`, must not be pushed into `queue`; None if it may."""
         factor = self._model.factor(now_ns)
         request = ticket.request
-        least_ns = self._least_budget_ns(ticket, factor)
+        least_ns = self._least_budget_ns(ticket, factor, now_ns)
         if queue.full:
             drain_ns = float(queue.times_ns()[:, 0].sum()) * factor
             return _overload("as many requests wait as may", least_ns, drain_ns)
@@ -55,16 +55,16 @@ class Admission:
         if request.budget_ns is None or request.best_effort:
             return math.inf
         factor = self._model.factor(now_ns)
-        tails = self._model.tails(work.length_class)
-        needed_ns = work.base_ns[0] * factor * tails[0] + self._model.answer_upper_ns(work, factor) + self._reserve_ns
-        return float(request.arrival_ns + request.budget_ns - now_ns - needed_ns)
+        tails = self._model.tails(work.length_class, now_ns)
+        after_ns = self._model.answer_upper_ns(work, factor, now_ns) + self._reserve_ns
+        return float(request.arrival_ns + request.budget_ns - now_ns - work.base_ns[0] * factor * tails[0] - after_ns)
 
     def ticket(self, request: Request, work: Work, rungs: IntArray, sequence: int, now_ns: int) -> Ticket:
         """The ticket that `request` would get."""
-        tail = float(self._model.tails(work.length_class)[rungs[0]])
+        tail = float(self._model.tails(work.length_class, now_ns)[rungs[0]])
         budget_ns = request.budget_ns if request.budget_ns is not None else self._patience_ns
         deadline_ns = request.arrival_ns + budget_ns
-        after_ns = int(self._model.answer_upper_ns(work, self._model.factor(now_ns))) + self._reserve_ns
+        after_ns = int(self._model.answer_upper_ns(work, self._model.factor(now_ns), now_ns)) + self._reserve_ns
         return Ticket(
             request=request,
             sequence=sequence,
@@ -77,11 +77,11 @@ class Admission:
             excess=tail - 1.0,
         )
 
-    def _least_budget_ns(self, ticket: Ticket, factor: float) -> int:
+    def _least_budget_ns(self, ticket: Ticket, factor: float, now_ns: int) -> int:
         """The least budget that an idle server, at the profile's own speed or its present one, keeps for it."""
         factor = min(self._model.trim, factor)
         inference_ns = float(ticket.rung_ns[0]) * factor * (1.0 + ticket.excess)
-        after_ns = self._model.answer_upper_ns(ticket.work, factor)
+        after_ns = self._model.answer_upper_ns(ticket.work, factor, now_ns)
         return int(inference_ns + after_ns) + self._reserve_ns
 
     def _lateness_ns(

@@ -24,6 +24,7 @@ _THIN = 400.0  # ratios after which a class trusts its own tail as much as the c
 _REFINE_GAIN = 0.02
 _REFINE_LIMIT = 2.0
 _LEAST_ANSWER_NS = 100_000.0
+_MOST_FIRST_TAIL = 1.6  # a profile measured beside other work must not shut the door
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,14 @@ class Work:
     Attributes:
         windows: number of windows.
         length_class: for the tail.
-        base_ns: profile time of all windows per configuration, float64 ``[C]``; neither trimmed nor scaled.
+        profile_ns: time of all windows per configuration as the profile has it, float64 ``[C]``.
+        base_ns: the same, refined by traffic; neither trimmed nor scaled.
         answer_base_ns: profile time from the end of inference to the answer.
     """
 
     windows: int
     length_class: int
+    profile_ns: FloatArray
     base_ns: FloatArray
     answer_base_ns: float
 
@@ -58,6 +61,10 @@ class _ClassTail:
     def observe(self, index: int, ratio: float) -> None:
         self._common.observe(ratio)
         self._own[index].observe(ratio)
+
+    def fade(self, share: float) -> None:
+        for tracker in (self._common, *self._own):
+            tracker.fade(share)
 
 
 class LatencyModel:
@@ -82,7 +89,7 @@ class LatencyModel:
         configurations = len(profile.configurations)
         self._group = [i * _CONFIGURATION_CLASSES // configurations for i in range(configurations)]
         miss = late_share / 2
-        first = profile.residual(1.0 - miss)
+        first = min(profile.residual(1.0 - miss), _MOST_FIRST_TAIL)
         self._tail = _ClassTail(first, miss, _CONFIGURATION_CLASSES * (len(_LENGTH_EDGES) + 1))
         self._answer_tail = QuantileTracker(max(2.0, first), miss=miss, ceiling=16.0)
         self._refined = np.ones((configurations, len(_LENGTH_EDGES) + 1))
@@ -105,9 +112,9 @@ class LatencyModel:
         if not window_lengths:
             raise ValueError("a request has at least one window")
         length_class = int(np.searchsorted(_LENGTH_EDGES, sum(window_lengths)))
-        base = self.profile.inference_ns(window_lengths) * self._refined[:, length_class]
+        times = self.profile.inference_ns(window_lengths)
         answer = max(_LEAST_ANSWER_NS, self.profile.answer_time_ns(len(window_lengths)))
-        return Work(len(window_lengths), length_class, base, answer)
+        return Work(len(window_lengths), length_class, times, times * self._refined[:, length_class], answer)
 
     def set_trim(self, trim: float) -> None:
         """Move the trim; the scale factor moves against it, so that no prediction jumps."""
@@ -122,14 +129,19 @@ class LatencyModel:
         """The fast common scale factor alone."""
         return self._scale.value(now_ns)
 
-    def tails(self, length_class: int) -> FloatArray:
-        """Upper quantile over expectation of inference per configuration, float64 ``[C]``; not to be written to."""
-        row: FloatArray = self._tails[length_class]
-        return row
+    def tails(self, length_class: int, now_ns: int) -> FloatArray:
+        """Upper quantile over expectation of inference per configuration, float64 ``[C]``; not to be written to.
 
-    def answer_upper_ns(self, work: Work, factor: float) -> float:
-        """Upper quantile of the time from the end of inference to the answer."""
-        return _answer_ns(work, factor) * self._answer_tail.value
+        In silence it fades like the scale factor, and for the same reason.
+        """
+        row: FloatArray = self._tails[length_class]
+        memory = self._scale.memory(now_ns)
+        return row if memory == 1.0 else row**memory
+
+    def answer_upper_ns(self, work: Work, factor: float, now_ns: int) -> float:
+        """Upper quantile of the time from the end of inference to the answer, on a host that is slower by `factor`."""
+        tail: float = self._answer_tail.value ** self._scale.memory(now_ns)
+        return _answer_ns(work, factor) * tail
 
     def observe(  # noqa: PLR0913 - one observation
         self, work: Work, configuration: int, *, share: float, expected_ns: float, observed_ns: int, now_ns: int
@@ -146,6 +158,7 @@ class LatencyModel:
         """
         if observed_ns <= 0 or expected_ns <= 0.0:
             return
+        self._forget(now_ns)
         base = float(work.base_ns[configuration]) * share
         self._refine(work, configuration, observed_ns / (base * self.factor(now_ns)))
         self._scale.observe(observed_ns / (base * self.trim), now_ns)
@@ -169,6 +182,16 @@ class LatencyModel:
             ages.append(0 if seen is None else now_ns - seen)
         oldest = max(range(len(ages)), key=ages.__getitem__)
         return oldest if ages[oldest] > older_than_ns else None
+
+    def _forget(self, now_ns: int) -> None:
+        """After a silence, make for good of what `tails` only pretended."""
+        memory = self._scale.memory(now_ns)
+        if memory == 1.0:
+            return
+        self._tail.fade(memory)
+        self._answer_tail.fade(memory)
+        for length_class in range(len(self._tails)):
+            self._refresh(length_class)
 
     def _refine(self, work: Work, configuration: int, relative: float) -> None:
         """Move the profile's cell a little toward what was seen beyond the common factor."""

@@ -57,5 +57,10 @@ class QuantileTracker:
         self.value = math.exp(self._log)
         self.count += 1
 
+    def fade(self, share: float) -> None:
+        """Keep only `share`, 0 to 1, of the threshold's logarithm: what was learned has grown old."""
+        self._log = self._clamped(self._log * share)
+        self.value = math.exp(self._log)
+
     def _clamped(self, log: float) -> float:
         return min(max(log, self._floor), self._ceiling)

@@ -81,6 +81,7 @@ class Router:
         self._admission = Admission(model, settings.reserve_ns, settings.patience_ns)
         self._running: Dispatch | None = None
         self._sequence = 0
+        self._last_probe_ns = 0
 
     @property
     def waiting(self) -> int:
@@ -170,8 +171,8 @@ class Router:
         window_ns = float(work.base_ns[configuration]) / work.windows * factor
         left = work.windows - ticket.windows_done
         windows = min(left, max(1, int(self.settings.slice_ns / window_ns)))
-        tail = float(self.model.tails(work.length_class)[configuration])
-        answer_ns = self.model.answer_upper_ns(work, factor)
+        tail = float(self.model.tails(work.length_class, now_ns)[configuration])
+        answer_ns = self.model.answer_upper_ns(work, factor, now_ns)
         end_ns = now_ns + left * window_ns * tail + answer_ns
         return Dispatch(
             ticket=ticket,
@@ -194,11 +195,18 @@ class Router:
         chosen = self.policy.choose(view)
         if ticket.strict:
             return chosen
-        if self.settings.probe_ns and not len(self._queue):
-            stale = self.model.stalest(now_ns, self.settings.probe_ns)
-            if stale is not None and stale < chosen:
-                return stale
-        return min(chosen, self.ceiling)
+        return self._probed(min(chosen, self.ceiling), now_ns)
+
+    def _probed(self, chosen: int, now_ns: int) -> int:
+        """`chosen`, or a cheaper configuration that has not been observed for long; not often."""
+        pause_ns = self.settings.probe_ns // len(self.f1)
+        if not self.settings.probe_ns or len(self._queue) or now_ns - self._last_probe_ns < pause_ns:
+            return chosen
+        stale = self.model.stalest(now_ns, self.settings.probe_ns)
+        if stale is None or stale >= chosen:
+            return chosen
+        self._last_probe_ns = now_ns
+        return stale
 
     def _view(self, ticket: Ticket, factor: float, now_ns: int) -> View:
         typical = ticket.work.base_ns * factor
@@ -206,7 +214,7 @@ class Router:
             now_ns=now_ns,
             f1=self.f1,
             head_typical_ns=typical,
-            head_upper_ns=typical * self.model.tails(ticket.work.length_class),
+            head_upper_ns=typical * self.model.tails(ticket.work.length_class, now_ns),
             head_slack_ns=float(ticket.finish_by_ns - now_ns),
             head_strict=ticket.strict,
             head_rungs=ticket.rungs,

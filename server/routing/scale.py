@@ -42,6 +42,13 @@ class ScaleFactor:
         self._log = min(max(log, _SMALLEST), _LARGEST)
         self._seen_ns = now_ns
 
+    def memory(self, now_ns: int) -> float:
+        """What is left of what was learned: 1 until `forget_ns` without news, then half per further `forget_ns`."""
+        if self._seen_ns is None:
+            return 1.0
+        idle = now_ns - self._seen_ns - self._forget_ns
+        return 1.0 if idle <= 0 else float(0.5 ** (idle / self._forget_ns))
+
     def rebase(self, ratio: float) -> None:
         """What the ratios are relative to has become `ratio` times itself: the factor makes up for it."""
         log = self._log - math.log(ratio)
@@ -50,5 +57,4 @@ class ScaleFactor:
     def _remembered(self, now_ns: int) -> float:
         if self._seen_ns is None:
             return self._log
-        idle = now_ns - self._seen_ns - self._forget_ns
-        return self._log if idle <= 0 else self._log * 0.5 ** (idle / self._forget_ns)
+        return self._log * self.memory(now_ns)

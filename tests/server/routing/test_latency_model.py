@@ -58,7 +58,7 @@ def test_the_share_beyond_the_upper_quantile_is_what_was_promised(late_share: fl
     for step in range(count):
         now_ns = step * 10 * MS
         ratio = float(random.lognormal(0.0, 0.15))
-        upper = float(work.base_ns[1]) * model.factor(now_ns) * model.tails(work.length_class)[1]
+        upper = float(work.base_ns[1]) * model.factor(now_ns) * model.tails(work.length_class, now_ns)[1]
         beyond += work.base_ns[1] * ratio > upper
         observed(model, work, 1, ratio, now_ns)
     assert beyond / count == pytest.approx(late_share / 2, rel=0.5)
@@ -71,7 +71,8 @@ def test_a_class_that_is_wilder_than_the_others_gets_a_longer_tail() -> None:
     for step in range(4_000):
         observed(model, calm, 0, float(random.lognormal(0.0, 0.02)), 2 * step * MS)
         observed(model, wild, 2, float(random.lognormal(0.0, 0.3)), (2 * step + 1) * MS)
-    assert model.tails(wild.length_class)[2] > 1.1 * model.tails(calm.length_class)[0]
+    end_ns = 8_000 * MS
+    assert model.tails(wild.length_class, end_ns)[2] > 1.1 * model.tails(calm.length_class, end_ns)[0]
 
 
 def test_what_one_configuration_takes_beyond_the_common_factor_refines_its_cell() -> None:
@@ -105,9 +106,29 @@ def test_times_that_cannot_be_teach_nothing(taken: int) -> None:
 def test_the_time_after_inference_has_a_tail_of_its_own() -> None:
     model = LatencyModel(profile(), late_share=0.1)
     work = model.work((100,))
-    before = model.answer_upper_ns(work, 1.0)
+    before = model.answer_upper_ns(work, 1.0, 0)
     for _ in range(40):
         model.observe_answer(work, 1.0, int(10 * work.answer_base_ns))
-    after = model.answer_upper_ns(work, 1.0)
+    after = model.answer_upper_ns(work, 1.0, 0)
     assert after > 5 * work.answer_base_ns > before / 2
-    assert math.isclose(model.answer_upper_ns(work, 100.0), 2 * after)
+    assert math.isclose(model.answer_upper_ns(work, 100.0, 0), 2 * after)
+
+
+def test_in_silence_caution_fades_and_is_not_remembered() -> None:
+    model = LatencyModel(profile())
+    work = model.work((100,))
+    random = np.random.default_rng(3)
+    for step in range(300):
+        observed(model, work, 2, float(random.choice([1.0, 3.0], p=[0.9, 0.1])), step * 10 * MS)
+    heard_ns = 300 * 10 * MS
+    wary = model.tails(work.length_class, heard_ns)[2]
+    later_ns = heard_ns + 60 * SECOND
+    assert wary > 2.0
+    assert model.tails(work.length_class, later_ns)[2] < 1.05
+    observed(model, work, 2, 1.0, later_ns)
+    assert model.tails(work.length_class, later_ns)[2] < 1.05
+
+
+def test_a_profile_measured_beside_other_work_does_not_shut_the_door() -> None:
+    wild = profile(residuals=(1.0,) * 98 + (8.0, 8.0))
+    assert LatencyModel(wild).tails(0, 0)[0] == pytest.approx(1.6)

@@ -19,7 +19,7 @@ def ticket(sequence: int, finish_by_ns: int, *, strict: bool = True) -> Ticket:
     return Ticket(
         request=Request((16,), 0),
         sequence=sequence,
-        work=Work(1, 0, times, 1.0),
+        work=Work(1, 0, times, times, 1.0),
         strict=strict,
         deadline_ns=finish_by_ns,
         finish_by_ns=finish_by_ns,
