@@ -162,16 +162,18 @@ def test_without_budgets_the_load_is_the_ceiling_and_a_backlog_cheapens() -> Non
 
 def test_a_configuration_not_used_lately_is_probed_on_a_request_without_a_budget() -> None:
     server = router(probe_ns=10 * SECOND)
-    used = Counter[int]()
+    used, order = Counter[int](), list[int]()
     for step in range(200):
         now_ns = step * 200 * MS
         admitted(server.admit(Request((100,), now_ns), now_ns))
         dispatch = started(server, now_ns)
         used[dispatch.configuration] += 1
+        order.append(dispatch.configuration)
         server.finished(dispatch, now_ns + int(dispatch.expected_ns))
     assert used[0] >= 2
     assert used[1] >= 2
     assert used[2] > 180
+    assert min(np.diff(np.flatnonzero(np.array(order) != 2))) > 10, "not one after the other"
 
 
 def test_a_server_that_thinks_itself_too_slow_does_not_refuse_for_ever() -> None:
