@@ -184,7 +184,7 @@ class Answerer:
         prepared = await loop.run_in_executor(self._text_pool, self._prepare, questions, settings.windows)
         flat = [window for windows in prepared.windows for window in windows]
         lengths = tuple(len(window.token_ids) for window in flat)
-        request = Request(lengths, arrival_ns, wanted.budget_ns, wanted.best_effort, wanted.pinned)
+        request = Request(lengths, arrival_ns, wanted.budget_ns, wanted.best_effort, wanted.pinned, prepared.elapsed_ns)
         result = await self._line.run(flat, request)
         answers, post_ns = await loop.run_in_executor(
             self._text_pool, self._read_off, questions, prepared, result.logits, settings.spans

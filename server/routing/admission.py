@@ -34,6 +34,9 @@ class Admission:
         factor = self._model.factor(now_ns)
         request = ticket.request
         least_ns = self._least_budget_ns(ticket, factor, now_ns)
+        if ticket.strict and request.budget_ns is not None and least_ns > request.budget_ns:
+            reason = f"the fastest answer to this takes {least_ns / 1e6:.1f} ms on an idle server"
+            return Refusal(Outcome.REJECTED_INFEASIBLE, reason, least_ns, 0)
         if queue.full:
             drain_ns = float(queue.times_ns()[:, 0].sum()) * factor
             return _overload("as many requests wait as may", least_ns, drain_ns)
@@ -42,9 +45,6 @@ class Admission:
         if not ticket.strict:
             ticket.hastened = self._lateness_ns(ticket, queue, running, factor, now_ns) > 0
             return None
-        if least_ns > request.budget_ns:
-            reason = f"the fastest answer to this takes {least_ns / 1e6:.1f} ms on an idle server"
-            return Refusal(Outcome.REJECTED_INFEASIBLE, reason, least_ns, 0)
         late_ns = self._lateness_ns(ticket, queue, running, factor, now_ns)
         if late_ns > 0:
             return _overload("under the present load the budget cannot be kept", least_ns, late_ns)
@@ -82,7 +82,7 @@ class Admission:
         factor = min(self._model.trim, factor)
         inference_ns = float(ticket.rung_ns[0]) * factor * (1.0 + ticket.excess)
         after_ns = self._model.answer_upper_ns(ticket.work, factor, now_ns)
-        return int(inference_ns + after_ns) + self._reserve_ns
+        return ticket.request.prepared_ns + int(inference_ns + after_ns) + self._reserve_ns
 
     def _lateness_ns(
         self, ticket: Ticket, queue: DeadlineQueue, running: Dispatch | None, factor: float, now_ns: int
@@ -90,18 +90,25 @@ class Admission:
         """By how much the latest of `ticket` and the strict requests behind it would be late; at most 0: nobody."""
         row = queue.place(ticket)
         busy_ns, busy_excess_ns = _left(running, now_ns)
-        cheapest = queue.times_ns()[:, 0] * factor
+        cheapest, finish_by, strict = queue.times_ns()[:, 0] * factor, queue.finish_by_ns(), queue.strict()
         excess = queue.excess() * cheapest
+        rest_ns = _rest_ns(running)
+        if running is not None and rest_ns:  # after this part it waits again, in its own place
+            place = queue.place(running.ticket)
+            cheapest = np.insert(cheapest, place, rest_ns)
+            excess = np.insert(excess, place, rest_ns * (running.upper_ns / running.expected_ns - 1.0))
+            finish_by = np.insert(finish_by, place, running.ticket.finish_by_ns)
+            strict = np.insert(strict, place, running.ticket.strict)
+            row += running.ticket.key < ticket.key
         own_ns = float(ticket.rung_ns[0]) * factor
         before_ns = busy_ns + float(cheapest[:row].sum()) + own_ns
         before_squares = busy_excess_ns**2 + float(np.square(excess[:row]).sum()) + (own_ns * ticket.excess) ** 2
         late: float = before_ns + before_squares**0.5 - (ticket.finish_by_ns - now_ns)
-        strict = queue.strict(row)
-        if not strict.any():
+        if not strict[row:].any():
             return late
         ends = before_ns + np.cumsum(cheapest[row:])
         ends += np.sqrt(before_squares + np.cumsum(np.square(excess[row:])))
-        behind = (ends - (queue.finish_by_ns(row) - now_ns))[strict]
+        behind = (ends - (finish_by[row:] - now_ns))[strict[row:]]
         return max(late, float(behind.max()))
 
 
@@ -114,6 +121,14 @@ def _left(running: Dispatch | None, now_ns: int) -> tuple[float, float]:
     if expected > 0:
         return expected, running.upper_ns - running.expected_ns
     return max(running.upper_ns - elapsed, 0.05 * running.expected_ns), 0.0
+
+
+def _rest_ns(running: Dispatch | None) -> float:
+    """What the request whose part is running still needs after that part, as expected."""
+    if running is None or running.ticket.gone:
+        return 0.0
+    left = running.ticket.work.windows - running.first_window - running.windows
+    return running.expected_ns / running.windows * left
 
 
 def _overload(reason: str, least_ns: int, wait_ns: float) -> Refusal:

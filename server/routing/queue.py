@@ -54,7 +54,7 @@ class DeadlineQueue:
 
     def place(self, ticket: Ticket) -> int:
         """The row that `ticket` would get."""
-        return bisect_left(self._keys, (ticket.finish_by_ns, ticket.sequence))
+        return bisect_left(self._keys, ticket.key)
 
     def push(self, ticket: Ticket) -> None:
         """Let `ticket` wait."""
@@ -63,7 +63,7 @@ class DeadlineQueue:
             raise OverflowError("the queue is full; ask `full` first")
         for rows in (self._times, self._excess, self._finish_by, self._strict):
             rows[row + 1 : count + 1] = rows[row:count]
-        self._keys.insert(row, (ticket.finish_by_ns, ticket.sequence))
+        self._keys.insert(row, ticket.key)
         self._tickets.insert(row, ticket)
         self._times[row] = ticket.rung_ns
         self._excess[row] = ticket.excess

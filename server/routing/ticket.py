@@ -24,6 +24,7 @@ class Request:
         budget_ns: latency budget of the caller; None without one.
         best_effort: answer as fast as can be in place of a refusal.
         pinned: index of the configuration that must be used; None leaves the choice to the policy.
+        prepared_ns: work on it before it was offered (tokenizing), which it needs on an idle server, too.
     """
 
     window_lengths: tuple[int, ...]
@@ -31,6 +32,7 @@ class Request:
     budget_ns: int | None = None
     best_effort: bool = False
     pinned: int | None = None
+    prepared_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,11 @@ class Ticket:
     started_ns: int | None = None
     hastened: bool = False
     gone: bool = field(default=False)
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """The queue's order: the least is next."""
+        return self.finish_by_ns, self.sequence
 
 
 @dataclass(frozen=True, slots=True)

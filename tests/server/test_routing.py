@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from reading.tokens import TokenizedText
 from server.service import Service
-from tests.server.fixtures import CONTEXT, QUESTION, serving
+from tests.server.fixtures import CONTEXT, QUESTION, fake_model, serving
 
 OWN = {"question": QUESTION, "context": CONTEXT}
 BUDGET = "X-Latency-Budget-ms"
@@ -60,6 +62,19 @@ def test_a_budget_below_the_fastest_answer_is_refused_with_the_least_that_would_
     assert found["type"] == "urn:leeway:problem:budget-infeasible"
     assert found["min_feasible_ms"] > 0.5
     assert 'outcome="rejected_infeasible"} 0.0' not in client.get("/metrics").text.split("qa_batch")[0]
+
+
+def test_the_least_budget_has_room_for_tokenizing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fake_model()
+    encode = model.tokenizer.encode
+
+    def slow(text: str) -> TokenizedText:
+        time.sleep(0.02)
+        return encode(text)
+
+    monkeypatch.setattr(model.tokenizer, "encode", slow)
+    with serving(model) as client:
+        assert ask(client, X_Latency_Budget_ms="0.5").json()["min_feasible_ms"] > 40.0
 
 
 def test_best_effort_gets_the_fastest_answer_in_place_of_a_refusal(client: TestClient) -> None:

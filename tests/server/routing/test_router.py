@@ -131,6 +131,44 @@ def test_a_long_text_runs_in_parts_and_lets_the_urgent_pass() -> None:
     assert (third.ticket, third.first_window, third.configuration) == (long, part.windows, part.configuration)
 
 
+def test_the_parts_to_come_of_a_long_text_count_as_a_promise_while_one_runs() -> None:
+    server = router()
+    admitted(server.admit(Request((384,) * 20, 0, 900 * MS, pinned=2), 0))  # 768 ms
+    part: Dispatch | None = started(server, 0)
+    now_ns, taken, ended_ns = 0, 0, 0
+    while part is not None and not ended_ns:  # in every part somebody comes who is more urgent, 10 ms each
+        taken += isinstance(server.admit(Request((100,), now_ns, 60 * MS, pinned=2), now_ns), Ticket)
+        now_ns = part.at_ns + int(part.expected_ns)
+        if server.finished(part, now_ns) and part.ticket.work.windows == 20:
+            ended_ns = now_ns
+        part, dropped = server.dispatch(now_ns)
+        assert not dropped
+    assert 768 * MS <= ended_ns <= 900 * MS
+    assert 3 <= taken <= 13
+
+
+def test_who_comes_behind_a_long_text_waits_for_its_parts_to_come() -> None:
+    server = router()
+    admitted(server.admit(Request((384,) * 20, 0, 850 * MS, pinned=2), 0))
+    started(server, 0)
+    refusal = refused(server.admit(Request((384,) * 20, 0, 860 * MS), 0))  # 192 ms, behind 768
+    assert refusal.outcome is Outcome.REJECTED_OVERLOAD
+    admitted(server.admit(Request((384,) * 20, 0, 860 * MS + refusal.retry_after_ns + 1_000), 0))
+
+
+def test_the_least_budget_counts_what_came_before_admission() -> None:
+    refusal = refused(router().admit(Request((100,) * 40, 0, MS, prepared_ns=30 * MS), 30 * MS))
+    assert refusal.outcome is Outcome.REJECTED_INFEASIBLE
+    enough_ns = refusal.min_feasible_ns + 1_000
+    admitted(router().admit(Request((100,) * 40, 0, enough_ns, prepared_ns=30 * MS), 30 * MS))
+
+
+def test_what_an_idle_server_could_not_do_is_infeasible_even_where_the_queue_is_full() -> None:
+    server = router(capacity=1)
+    admitted(server.admit(Request((100,), 0), 0))
+    assert refused(server.admit(Request((100,), 0, MS), 0)).outcome is Outcome.REJECTED_INFEASIBLE
+
+
 def test_a_pinned_configuration_is_kept_to() -> None:
     server = router()
     admitted(server.admit(Request((100,), 0, 90 * MS, pinned=0), 0))
