@@ -90,6 +90,7 @@ class LatencyModel:
         self._group = [i * _CONFIGURATION_CLASSES // configurations for i in range(configurations)]
         miss = late_share / 2
         first = min(profile.residual(1.0 - miss), _MOST_FIRST_TAIL)
+        self._first_tail = QuantileTracker(first, miss=miss).value
         self._tail = _ClassTail(first, miss, _CONFIGURATION_CLASSES * (len(_LENGTH_EDGES) + 1))
         self._answer_tail = QuantileTracker(max(2.0, first), miss=miss, ceiling=16.0)
         self._refined = np.ones((configurations, len(_LENGTH_EDGES) + 1))
@@ -132,16 +133,18 @@ class LatencyModel:
     def tails(self, length_class: int, now_ns: int) -> FloatArray:
         """Upper quantile over expectation of inference per configuration, float64 ``[C]``; not to be written to.
 
-        In silence it fades like the scale factor, and for the same reason.
+        In silence it returns to that of the profile's residuals as the scale factor does to 1, for the same reason.
         """
         row: FloatArray = self._tails[length_class]
         memory = self._scale.memory(now_ns)
-        return row if memory == 1.0 else row**memory
+        if memory == 1.0:
+            return row
+        faded: FloatArray = self._first_tail ** (1.0 - memory) * row**memory
+        return faded
 
     def answer_upper_ns(self, work: Work, factor: float, now_ns: int) -> float:
         """Upper quantile of the time from the end of inference to the answer, on a host that is slower by `factor`."""
-        tail: float = self._answer_tail.value ** self._scale.memory(now_ns)
-        return _answer_ns(work, factor) * tail
+        return _answer_ns(work, factor) * self._answer_tail.faded(self._scale.memory(now_ns))
 
     def observe(  # noqa: PLR0913 - one observation
         self, work: Work, configuration: int, *, share: float, expected_ns: float, observed_ns: int, now_ns: int

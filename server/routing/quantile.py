@@ -19,7 +19,7 @@ class QuantileTracker:
         count: ratios seen.
     """
 
-    __slots__ = ("_ceiling", "_floor", "_gain", "_log", "_miss", "count", "value")
+    __slots__ = ("_ceiling", "_first", "_floor", "_gain", "_log", "_miss", "count", "value")
 
     def __init__(
         self, initial: float, *, miss: float, gain: float = 0.1, floor: float = 1.02, ceiling: float = 4.0
@@ -44,7 +44,7 @@ class QuantileTracker:
         self._gain = gain
         self._floor = math.log(floor)
         self._ceiling = math.log(ceiling)
-        self._log = self._clamped(math.log(max(initial, floor)))
+        self._first = self._log = self._clamped(math.log(max(initial, floor)))
         self.value = math.exp(self._log)
         self.count = 0
 
@@ -58,9 +58,13 @@ class QuantileTracker:
         self.count += 1
 
     def fade(self, share: float) -> None:
-        """Keep only `share`, 0 to 1, of the threshold's logarithm: what was learned has grown old."""
-        self._log = self._clamped(self._log * share)
+        """Keep only `share`, 0 to 1, of what was learned, in logarithms; the rest is the first threshold again."""
+        self._log = self._first + (self._log - self._first) * share
         self.value = math.exp(self._log)
+
+    def faded(self, share: float) -> float:
+        """The threshold that `fade` would leave."""
+        return math.exp(self._first + (self._log - self._first) * share)
 
     def _clamped(self, log: float) -> float:
         return min(max(log, self._floor), self._ceiling)

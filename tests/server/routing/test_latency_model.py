@@ -124,9 +124,27 @@ def test_in_silence_caution_fades_and_is_not_remembered() -> None:
     wary = model.tails(work.length_class, heard_ns)[2]
     later_ns = heard_ns + 60 * SECOND
     assert wary > 2.0
-    assert model.tails(work.length_class, later_ns)[2] < 1.05
+    assert model.tails(work.length_class, later_ns)[2] == pytest.approx(1.05, rel=0.01), "that of the residuals"
     observed(model, work, 2, 1.0, later_ns)
-    assert model.tails(work.length_class, later_ns)[2] < 1.05
+    assert model.tails(work.length_class, later_ns)[2] == pytest.approx(1.05, rel=0.01)
+
+
+@pytest.mark.parametrize("pause_s", [1, 8, 30])
+def test_seldom_requests_are_promised_no_less_than_frequent_ones(pause_s: int) -> None:
+    random = np.random.default_rng(4)
+    model = LatencyModel(profile(residuals=tuple(np.sort(random.lognormal(0.0, 0.08, 200)).tolist())))
+    work = model.work((100,))
+    beyond, answered_late, count = 0, 0, 1_000
+    for step in range(count):
+        now_ns = step * pause_s * SECOND
+        ratio, answer_ns = float(random.lognormal(0.0, 0.08)), int(work.answer_base_ns * random.lognormal(0.0, 0.2))
+        factor = model.factor(now_ns)
+        beyond += ratio > factor * model.tails(work.length_class, now_ns)[1]
+        answered_late += answer_ns > model.answer_upper_ns(work, factor, now_ns)
+        observed(model, work, 1, ratio, now_ns)
+        model.observe_answer(work, factor, answer_ns)
+    assert beyond / count < 0.02
+    assert answered_late / count < 0.02
 
 
 def test_a_profile_measured_beside_other_work_does_not_shut_the_door() -> None:
