@@ -17,7 +17,7 @@ from reading.windows import Window
 from server.engine.interface import Engine, EngineResult, WindowLogits
 from server.errors import ExpiredError, InfeasibleBudgetError, OverloadedError
 from server.routing.outcomes import Outcome
-from server.routing.router import Router
+from server.routing.router import DispatchError, Router
 from server.routing.ticket import Dispatch, Refusal, Request, Ticket
 
 
@@ -115,11 +115,16 @@ class InferenceLine:
             self._jobs.pop(found, None)
 
     def _dispatch(self) -> None:
-        """Start the next part if the engine is free."""
+        """Start the next part if the engine is free.  What fails on the way fails one request, and the line goes on."""
         now_ns = self._clock_ns()
-        dispatch, dropped = self._router.dispatch(now_ns)
-        for ticket in dropped:
-            self._fail(ticket, ExpiredError("the budget ran out while the question waited"))
+        try:
+            dispatch, dropped = self._router.dispatch(now_ns)
+        except DispatchError as error:
+            self._expire(error.dropped)
+            self._fail(error.ticket, error.__cause__ or error)
+            asyncio.get_running_loop().call_soon(self._dispatch)
+            return
+        self._expire(dropped)
         if dispatch is None:
             return
         job = self._jobs[dispatch.ticket]
@@ -127,7 +132,14 @@ class InferenceLine:
         job.first = job.first or dispatch
         windows = job.windows[dispatch.first_window : dispatch.first_window + dispatch.windows]
         configuration = self._configurations[dispatch.configuration]
-        work = asyncio.get_running_loop().run_in_executor(self._executor, self._engine.run, windows, configuration)
+        loop = asyncio.get_running_loop()
+        try:
+            work = loop.run_in_executor(self._executor, self._engine.run, windows, configuration)
+        except RuntimeError as error:  # the executor was shut down
+            self._router.finished(dispatch, now_ns, learn=False)
+            self._fail(job.ticket, error)
+            loop.call_soon(self._dispatch)
+            return
         work.add_done_callback(lambda done: self._finished(job, dispatch, done))
 
     def _finished(self, job: _Job, dispatch: Dispatch, work: asyncio.Future[EngineResult]) -> None:
@@ -154,6 +166,10 @@ class InferenceLine:
         job.future.set_result(
             InferenceResult(tuple(job.logits), configuration, job.first, job.queue_ns, job.inference_ns, now_ns)
         )
+
+    def _expire(self, tickets: Sequence[Ticket]) -> None:
+        for ticket in tickets:
+            self._fail(ticket, ExpiredError("the budget ran out while the question waited"))
 
     def _fail(self, ticket: Ticket, error: BaseException) -> None:
         job = self._jobs.get(ticket)

@@ -53,7 +53,7 @@ class Routing:
             "Server-Timing": server_timing(times),
         }
         if self.budget_ms is not None:
-            headers[BUDGET_HEADER] = f"{self.budget_ms:g}"
+            headers[BUDGET_HEADER] = f"{self.budget_ms:.6f}".rstrip("0").rstrip(".")
             headers["X-Latency-Budget-Met"] = "true" if self.budget_met else "false"
         return headers
 

@@ -173,8 +173,8 @@ class LatencyModel:
         """Learn from the time between the end of inference and the answer; `factor` is that of the dispatch."""
         self._answer_tail.observe(observed_ns / _answer_ns(work, factor))
 
-    def stalest(self, now_ns: int, older_than_ns: int) -> int | None:
-        """The configuration not observed for longest, if that is longer than `older_than_ns`; None if none is.
+    def stalest(self, now_ns: int, older_than_ns: int, below: int) -> int | None:
+        """Of the first `below` configurations the one not observed for longest, if longer than `older_than_ns`.
 
         Never observed counts as observed when first asked.
         """
@@ -183,8 +183,8 @@ class LatencyModel:
             if seen is None:
                 self._last_seen_ns[index] = now_ns
             ages.append(0 if seen is None else now_ns - seen)
-        oldest = max(range(len(ages)), key=ages.__getitem__)
-        return oldest if ages[oldest] > older_than_ns else None
+        oldest = max(range(below), key=ages.__getitem__, default=None)
+        return oldest if oldest is not None and ages[oldest] > older_than_ns else None
 
     def _forget(self, now_ns: int) -> None:
         """After a silence, make for good of what `tails` only pretended."""

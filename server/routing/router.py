@@ -47,6 +47,20 @@ class _Running:
     inferred_ns: int = 0
 
 
+class DispatchError(Exception):
+    """The policy failed; its error is the cause.
+
+    Attributes:
+        ticket: of the request that it failed on, no longer in the queue.
+        dropped: who was dropped before, being out of time.
+    """
+
+    def __init__(self, ticket: Ticket, dropped: list[Ticket]) -> None:
+        super().__init__("the policy failed")
+        self.ticket = ticket
+        self.dropped = dropped
+
+
 class Router:
     """Takes requests or refuses them, and says which one runs next and how; one part of a request runs at a time.
 
@@ -112,6 +126,9 @@ class Router:
         """What to run now, if the engine is free and somebody waits; and who was dropped, being out of time.
 
         A request is dropped when even the cheapest configuration it may have would, as expected, end too late.
+
+        Raises:
+            DispatchError: the policy failed on the head, which is taken out of the queue.
         """
         dropped: list[Ticket] = []
         if self._running is not None:
@@ -122,7 +139,10 @@ class Router:
             if ticket.strict and now_ns + float(ticket.rung_ns[0]) * factor > ticket.finish_by_ns:
                 dropped.append(ticket)
                 continue
-            self._running = self._start(ticket, factor, now_ns)
+            try:
+                self._running = self._start(ticket, factor, now_ns)
+            except Exception as error:
+                raise DispatchError(ticket, dropped) from error
             return self._running, dropped
         return None, dropped
 
@@ -193,7 +213,7 @@ class Router:
             return 0
         view = self._view(ticket, factor, now_ns)
         chosen = self.policy.choose(view)
-        if ticket.strict:
+        if ticket.request.budget_ns is not None:
             return chosen
         return self._probed(min(chosen, self.ceiling), now_ns)
 
@@ -202,8 +222,8 @@ class Router:
         pause_ns = self.settings.probe_ns // len(self.f1)
         if not self.settings.probe_ns or len(self._queue) or now_ns - self._last_probe_ns < pause_ns:
             return chosen
-        stale = self.model.stalest(now_ns, self.settings.probe_ns)
-        if stale is None or stale >= chosen:
+        stale = self.model.stalest(now_ns, self.settings.probe_ns, chosen)
+        if stale is None:
             return chosen
         self._last_probe_ns = now_ns
         return stale

@@ -50,7 +50,12 @@ class ScaleFactor:
         return 1.0 if idle <= 0 else float(0.5 ** (idle / self._forget_ns))
 
     def rebase(self, ratio: float) -> None:
-        """What the ratios are relative to has become `ratio` times itself: the factor makes up for it."""
+        """What the ratios are relative to has become `ratio` times itself: the factor makes up for it.
+
+        Where nothing was seen yet there is nothing to make up for: what is new is all that is known.
+        """
+        if self._seen_ns is None:
+            return
         log = self._log - math.log(ratio)
         self._log = min(max(log, _SMALLEST), _LARGEST)
 

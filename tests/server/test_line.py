@@ -128,6 +128,32 @@ async def test_a_failing_engine_fails_its_request_and_no_other() -> None:
         assert await second == "full"
 
 
+async def test_a_policy_that_fails_fails_its_request_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    with bench() as held:
+        first, second, third = (asyncio.create_task(held.run()) for _ in range(3))
+        await asyncio.sleep(0)
+        choose, calls = held.router.policy.choose, iter([True, False])
+        monkeypatch.setattr(held.router.policy, "choose", lambda view: 1 // 0 if next(calls) else choose(view))
+        held.gate.set()
+        assert await first == "full"
+        with pytest.raises(ZeroDivisionError):
+            await second
+        assert await third == "full"
+        assert (held.line.depth, held.router.running) == (0, None)
+
+
+async def test_nobody_waits_for_ever_for_an_executor_that_was_shut_down() -> None:
+    with ThreadPoolExecutor(1) as executor:
+        held = Bench(executor)
+        waiting = [asyncio.create_task(held.run()) for _ in range(3)]
+        await asyncio.sleep(0)
+        executor.shutdown(wait=False)
+        held.gate.set()
+        first, *others = await asyncio.gather(*waiting, return_exceptions=True)
+        assert first == "full"
+        assert all(isinstance(each, RuntimeError) for each in others)
+
+
 async def test_a_cancelled_long_text_stops_after_the_present_part() -> None:
     with bench(slice_ns=1) as held:
         long = asyncio.create_task(held.run(windows=30))

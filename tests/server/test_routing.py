@@ -133,6 +133,11 @@ def test_malformed_and_contradicting_headers_are_refused(client: TestClient, hea
     assert next(reversed(headers)) in response.text or next(iter(headers)) in response.text
 
 
+@pytest.mark.parametrize("budget", ["3600000", "1234567.5", "5000.000001"])
+def test_the_budget_of_the_answer_is_the_one_that_was_asked_for(client: TestClient, budget: str) -> None:
+    assert ask(client, X_Latency_Budget_ms=budget).headers[BUDGET] == budget
+
+
 def test_both_budget_headers_may_say_the_same(client: TestClient) -> None:
     assert ask(client, X_Latency_Budget_ms="5000", grpc_timeout="5S").status_code == 200
 

@@ -49,6 +49,14 @@ def test_moving_the_trim_makes_no_prediction_jump() -> None:
     assert model.factor(1_000 * SECOND) == pytest.approx(1.5), "in silence the factor returns to the trim"
 
 
+def test_a_process_that_has_seen_nothing_starts_from_the_trim() -> None:
+    model = LatencyModel(profile())
+    model.set_trim(1.2)
+    model.set_trim(1.5)
+    assert model.factor(0) == pytest.approx(1.5)
+    assert model.scale(0) == 1.0
+
+
 @pytest.mark.parametrize("late_share", [0.02, 0.2])
 def test_the_share_beyond_the_upper_quantile_is_what_was_promised(late_share: float) -> None:
     model = LatencyModel(profile(), late_share=late_share)
@@ -89,11 +97,12 @@ def test_what_one_configuration_takes_beyond_the_common_factor_refines_its_cell(
 def test_the_stalest_configuration_is_named_once_it_is_old() -> None:
     model = LatencyModel(profile())
     work = model.work((100,))
-    assert model.stalest(0, SECOND) is None
+    assert model.stalest(0, SECOND, 3) is None
     observed(model, work, 2, 1.0, SECOND)
     observed(model, work, 1, 1.0, 2 * SECOND)
-    assert model.stalest(2 * SECOND, SECOND) == 0
-    assert model.stalest(2 * SECOND, 5 * SECOND) is None
+    assert model.stalest(2 * SECOND, SECOND, 3) == 0
+    assert model.stalest(2 * SECOND, SECOND, 0) is None
+    assert model.stalest(2 * SECOND, 5 * SECOND, 3) is None
 
 
 @pytest.mark.parametrize("taken", [0, -5])

@@ -214,6 +214,27 @@ def test_a_configuration_not_used_lately_is_probed_on_a_request_without_a_budget
     assert min(np.diff(np.flatnonzero(np.array(order) != 2))) > 10, "not one after the other"
 
 
+def test_a_configuration_that_nobody_gets_does_not_keep_others_from_being_probed() -> None:
+    server = router(probe_ns=10 * SECOND)
+    server.ceiling = 1
+    used = Counter[int]()
+    for step in range(300):
+        now_ns = step * 200 * MS
+        admitted(server.admit(Request((100,), now_ns), now_ns))
+        dispatch = started(server, now_ns)
+        used[dispatch.configuration] += 1
+        server.finished(dispatch, now_ns + int(dispatch.expected_ns))
+    assert used[0] >= 4
+    assert used[2] == 0, "no probe is dearer than the load allows"
+
+
+def test_the_load_is_no_ceiling_for_best_effort_within_a_budget() -> None:
+    server = router()
+    server.ceiling = 0
+    admitted(server.admit(Request((100,), 0, 500 * MS, best_effort=True), 0))
+    assert started(server, 0).configuration == 2
+
+
 def test_a_server_that_thinks_itself_too_slow_does_not_refuse_for_ever() -> None:
     server = router()
     for step in range(60):  # eight times slower than the profile: everything is refused in the end
