@@ -99,7 +99,7 @@ def make_tensors(inputs: ExportInputs, settings: ExportSettings) -> Tensors:
     chosen = chosen[np.argsort(inputs.features.lengths[chosen], kind="stable")]
     drop, size = None, CALIBRATION_BATCH
     if settings.calibration_drop > 0.0:
-        size = 1  # no padding, so that every row under dropping is a token
+        size = 1
         drop = LengthDrop(network.architecture.layers, settings.calibration_drop, seed=settings.seed)
     parts = [chosen[i : i + size] for i in range(0, count, size)]
     ranges = observe(network, (collate(inputs.features, part, 0).inputs for part in parts), drop)

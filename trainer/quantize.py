@@ -6,7 +6,7 @@ What comes out are the neutral tensors of ``model_store/FORMAT.md``; every engin
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -74,10 +74,11 @@ def observe(
             if drop is None:
                 network(batch)
                 continue
-            if not bool(real.all()) or len(real) != 1:
-                raise ValueError("under dropping, a batch of calibration is one window without padding")
-            for sub_model in drop.sub_models(batch, step):
-                network(batch, sub_model.kept, protected=sub_model.protected)
+            if len(real) != 1:
+                raise ValueError("under dropping, a batch of calibration is one window")
+            window = replace(batch, token_ids=batch.token_ids[:, : int(batch.lengths[0])])  # its rows are all tokens
+            for sub_model in drop.sub_models(window, step):
+                network(window, sub_model.kept, protected=sub_model.protected)
     finally:
         for handle in handles:
             handle.remove()

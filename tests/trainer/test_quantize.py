@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -170,6 +171,15 @@ def test_ranges_under_dropping_cover_those_of_the_full_pass_and_of_every_sub_mod
     assert any((wide[name].high > full[name].high).any() for name in LINEARS)
     alone = observe(network, [batch], LengthDrop(SMALL.layers, 0.4, random_passes=0, seed=5))
     assert all((wide[name].high >= alone[name].high).all() for name in LINEARS)
+
+
+def test_padding_of_a_window_is_no_part_of_the_ranges_under_dropping() -> None:
+    network, batch = random_network(), random_batch((33,), seed=4)
+    padded = replace(batch, token_ids=torch.nn.functional.pad(batch.token_ids, (0, 7)))
+    drop = LengthDrop(SMALL.layers, 0.4, seed=5)
+    plain, with_padding = observe(network, [batch], drop), observe(network, [padded], drop)
+    assert all((plain[name].high == with_padding[name].high).all() for name in LINEARS)
+    assert all((plain[name].low == with_padding[name].low).all() for name in LINEARS)
 
 
 def test_under_dropping_a_batch_of_several_windows_is_refused() -> None:
