@@ -6,14 +6,16 @@ VENV = .venv
 BIN = $(VENV)/bin
 HOST = 127.0.0.1
 PORT = 8000
+SCENARIO = steady
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # Stamps: an install runs again only when pyproject.toml is newer.
 MADE = $(VENV)/.made
 CORE = $(VENV)/.installed-core
 DEV = $(VENV)/.installed-dev
+LOADTEST = $(VENV)/.installed-loadtest
 
-.PHONY: help serve test test-integration lint bench train-tiny clean
+.PHONY: help serve test test-integration lint bench loadtest train-tiny clean
 
 help: ## List the targets
 	@grep -E '^[.a-z-]+:.*## ' Makefile | sed -e 's/:.*## /|/' | while IFS='|' read -r target text; do \
@@ -36,13 +38,18 @@ $(DEV): $(CORE) scripts/install_torch.sh
 	$(PIP_INSTALL) --editable '.[train,dev]'
 	@touch $@
 
+$(LOADTEST): $(CORE)
+	@echo "Installing what load tests need into $(VENV)"
+	$(PIP_INSTALL) --editable '.[loadtest]'
+	@touch $@
+
 serve: $(CORE) ## Start the server with the default model on HOST:PORT (127.0.0.1:8000)
 	$(BIN)/leeway serve --host $(HOST) --port $(PORT)
 
 test: lint ## Lint, check types and arrows, run the tests (no network, no downloads)
 	$(BIN)/python -m pytest
 
-test-integration: $(DEV) ## Tests that need a second environment (builds and installs the wheel)
+test-integration: $(DEV) $(LOADTEST) ## Tests that need a second environment (builds and installs the wheel)
 	$(BIN)/python -m pytest -m integration tests/integration
 
 lint: $(DEV) ## ruff, mypy, import-linter
@@ -53,6 +60,10 @@ lint: $(DEV) ## ruff, mypy, import-linter
 
 bench: $(DEV) ## Engine parity, start-up and memory of the default model (DATA=FILE in SQuAD format; else an excerpt)
 	$(BIN)/python -m benchmarks
+
+loadtest: $(LOADTEST) ## Run a scenario (SCENARIO=steady) against a server that runs on HOST:PORT (DATA=FILE in SQuAD format)
+	GEVENT_BACKEND=select $(BIN)/locust -f loadtest/locustfile.py --headless --only-summary \
+		--host http://$(HOST):$(PORT) --scenario $(SCENARIO) --squad "$(DATA)"
 
 train-tiny: $(DEV) ## All training stages on a tiny model and 50 questions, in under 3 minutes
 	PATH="$(PWD)/$(BIN):$$PATH" sh trainer/runs/tiny.sh
