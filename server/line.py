@@ -181,7 +181,9 @@ class InferenceLine:
             job.future.set_exception(error)
 
 
-def _refused(refusal: Refusal) -> InfeasibleBudgetError | OverloadedError:
+def _refused(refusal: Refusal) -> InfeasibleBudgetError | OverloadedError | ExpiredError:
+    if refusal.outcome is Outcome.EXPIRED_IN_QUEUE:
+        return ExpiredError(refusal.reason)
     if refusal.outcome is Outcome.REJECTED_INFEASIBLE:
         return InfeasibleBudgetError(refusal.reason, refusal.min_feasible_ns)
     return OverloadedError(refusal.reason, refusal.retry_after_ns)

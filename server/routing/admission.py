@@ -34,9 +34,9 @@ class Admission:
         factor = self._model.factor(now_ns)
         request = ticket.request
         least_ns = self._least_budget_ns(ticket, factor, now_ns)
-        if ticket.strict and request.budget_ns is not None and least_ns > request.budget_ns:
-            reason = f"the fastest answer to this takes {least_ns / 1e6:.1f} ms on an idle server"
-            return Refusal(Outcome.REJECTED_INFEASIBLE, reason, least_ns, 0)
+        hopeless = _hopeless(ticket, least_ns, now_ns) if ticket.strict else None
+        if hopeless is not None:
+            return hopeless
         if queue.full:
             drain_ns = float(queue.times_ns()[:, 0].sum()) * factor
             return _overload("as many requests wait as may", least_ns, drain_ns)
@@ -62,7 +62,10 @@ class Admission:
     def ticket(self, request: Request, work: Work, rungs: IntArray, sequence: int, now_ns: int) -> Ticket:
         """The ticket that `request` would get."""
         tail = float(self._model.tails(work.length_class, now_ns)[rungs[0]])
-        budget_ns = request.budget_ns if request.budget_ns is not None else self._patience_ns
+        budget_ns = request.budget_ns
+        if budget_ns is None:  # patience is for waiting: the best answer may take its time
+            tails = self._model.tails(work.length_class, now_ns)
+            budget_ns = self._patience_ns + int(work.base_ns[-1] * self._model.factor(now_ns) * tails[-1])
         deadline_ns = request.arrival_ns + budget_ns
         after_ns = int(self._model.answer_upper_ns(work, self._model.factor(now_ns), now_ns)) + self._reserve_ns
         return Ticket(
@@ -121,6 +124,17 @@ def _left(running: Dispatch | None, now_ns: int) -> tuple[float, float]:
     if expected > 0:
         return expected, running.upper_ns - running.expected_ns
     return max(running.upper_ns - elapsed, 0.05 * running.expected_ns), 0.0
+
+
+def _hopeless(ticket: Ticket, least_ns: int, now_ns: int) -> Refusal | None:
+    """Why no load, however light, would let `ticket` keep its budget; None if one would."""
+    budget_ns = ticket.request.budget_ns
+    if budget_ns is not None and least_ns > budget_ns:
+        reason = f"the fastest answer to this takes {least_ns / 1e6:.1f} ms on an idle server"
+        return Refusal(Outcome.REJECTED_INFEASIBLE, reason, least_ns, 0)
+    if now_ns >= ticket.deadline_ns:
+        return Refusal(Outcome.EXPIRED_IN_QUEUE, "the budget ran out before the question could wait", least_ns, 0)
+    return None
 
 
 def _rest_ns(running: Dispatch | None) -> float:

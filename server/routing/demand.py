@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 
+_MOST_OF_ONE = 0.25
+
+
 class Demand:
     """Engine time asked for per unit of time, at each rung of a ladder.
 
     An exponentially forgetting average: a request offered t ago counts ``exp(-t / memory) / memory``.  Until one
-    `memory` has passed since the first request, the weights are divided by what they add up to so far.
+    `memory` has passed since the first request, the weights are divided by what they add up to so far.  A single
+    request counts for at most a quarter of the memory: one long text is work, but no sign of more to come.
     """
 
     def __init__(self, rungs: int, memory_ns: float) -> None:
@@ -30,16 +34,25 @@ class Demand:
             self._first_ns = self._last_ns = now_ns
         elapsed = max(0, now_ns - self._last_ns)
         self._sum *= math.exp(-elapsed / self._memory_ns)
-        self._sum += times_ns / self._memory_ns
+        self._sum += self._counted(times_ns) / self._memory_ns
         self._last_ns = max(now_ns, self._last_ns)
 
-    def load(self, now_ns: int) -> FloatArray:
-        """Engine time asked for per unit of time, ``[rungs]``; 1.0 is all that one engine has."""
+    def _counted(self, times_ns: FloatArray) -> FloatArray:
+        return np.minimum(times_ns, _MOST_OF_ONE * self._memory_ns)
+
+    def load(self, now_ns: int, without_ns: FloatArray | None = None) -> FloatArray:
+        """Engine time asked for per unit of time, ``[rungs]``; 1.0 is all that one engine has.
+
+        Args:
+            now_ns: at least that of the last request.
+            without_ns: times of one request among those observed that is not to count, ``[rungs]``.
+        """
         if self._last_ns is None:
             return self._sum
         faded = math.exp(-max(0, now_ns - self._last_ns) / self._memory_ns)
         seen = 1.0 - math.exp(-max(self._memory_ns / 4, now_ns - self._first_ns) / self._memory_ns)
-        load: FloatArray = self._sum * (faded / seen)
+        own = 0.0 if without_ns is None else self._counted(without_ns) / self._memory_ns
+        load: FloatArray = np.maximum(0.0, self._sum * faded - own) / seen
         return load
 
 

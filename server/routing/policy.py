@@ -31,12 +31,14 @@ class View:
         head_typical_ns: expected service time of the head, ``[C]``.
         head_upper_ns: its upper quantile, ``[C]``; what deadlines are checked against.
         head_slack_ns: deadline minus now; of a request without a budget, until it should be served.
+        head_part_ns: of the head's expected service time, what runs without a break at most, ``[C]``.
         head_strict: whether the head has a budget that must be kept.
         head_rungs: the head's configuration at each rung, int64 ``[R]``.
         rest_ns: expected service times of those behind at each rung, ``[K, R]``.
         rest_excess: upper quantile over expectation, minus one, of those behind, ``[K]``.
         rest_slack_ns: like `head_slack_ns`, ``[K]``.
-        rest_strict: like `head_strict`, ``[K]``.
+        rest_counts: who of them is to be kept in time, ``[K]``: not those who would be late even if everyone, without
+            the head, were as cheap as can be; and, behind a head with a budget, only those with one.
         factor: what the profile's times were multiplied by for all of the above.
         ceiling: richest configuration that the load on the host allows to requests without a budget; index.
     """
@@ -46,12 +48,13 @@ class View:
     head_typical_ns: FloatArray
     head_upper_ns: FloatArray
     head_slack_ns: float
+    head_part_ns: FloatArray
     head_strict: bool
     head_rungs: IntArray
     rest_ns: FloatArray
     rest_excess: FloatArray
     rest_slack_ns: FloatArray
-    rest_strict: BoolArray
+    rest_counts: BoolArray
     factor: float
     ceiling: int
 
@@ -61,7 +64,7 @@ class View:
         return fits
 
     def rest_in_time(self, rung: int, head_ns: float, head_excess_ns: float) -> bool:
-        """Whether everyone behind the head can be in time, all at `rung`, after a head that takes so long.
+        """Whether all who count can be in time behind the head, everyone at `rung`, after a head that takes so long.
 
         The times of all before somebody add up; what they may take beyond expectation adds up as the root of the
         sum of squares, for they are late independently of each other.
@@ -76,7 +79,7 @@ class View:
         times = self.rest_ns[:, rung]
         ends = np.cumsum(times) + head_ns
         spread = np.cumsum(np.square(times * self.rest_excess)) + head_excess_ns**2
-        return bool((ends + np.sqrt(spread) <= self.rest_slack_ns).all())
+        return bool((ends + np.sqrt(spread) <= self.rest_slack_ns)[self.rest_counts].all())
 
 
 class Policy(Protocol):
@@ -148,7 +151,7 @@ class BacklogPrice:
         f1: FloatArray,
         typical_ns: FloatArray,
         *,
-        rungs: int = 24,
+        rungs: int = 32,
         foresight: float = 3.0,
         memory_ns: float = 1.0e9,
     ) -> None:
@@ -180,13 +183,15 @@ class BacklogPrice:
 
     def choose(self, view: View) -> int:
         """See the class."""
-        backlog = view.head_typical_ns[view.head_rungs] + view.rest_ns.sum(axis=0)
-        slack = (view.head_slack_ns + float(view.rest_slack_ns.sum())) / (1 + len(view.rest_slack_ns))
-        load = self._demand.load(view.now_ns) * view.factor
+        counts = view.rest_counts
+        backlog = view.head_typical_ns[view.head_rungs] + counts @ view.rest_ns
+        slack = (view.head_slack_ns + float(counts @ view.rest_slack_ns)) / (1 + int(counts.sum()))
+        own_ns = view.head_typical_ns[view.head_rungs] / view.factor
+        load = self._demand.load(view.now_ns, own_ns) * view.factor
         fits = backlog <= max(0.0, slack) * np.maximum(0.0, 1.0 + self._foresight * (1.0 - load))
         fits &= view.in_time()[view.head_rungs]
         richest = int(view.head_rungs[_richest(np.flatnonzero(fits), view)])
-        refused = self._hurry.refused_by(view.head_typical_ns[: richest + 1], view.now_ns)
+        refused = self._hurry.refused_by(view.head_part_ns[: richest + 1], view.now_ns)
         return int((self._f1[: richest + 1] - refused * self._f1[0]).argmax())
 
 
@@ -218,5 +223,5 @@ def _prices(f1: FloatArray, typical_ns: FloatArray, rungs: int) -> FloatArray:
     slopes = gains[(gains > 0) & (costs > 0)] / costs[(gains > 0) & (costs > 0)]
     if not len(slopes):
         return np.zeros(rungs)
-    steep, flat = 8.0 * slopes.max(), slopes.min() / 8.0
+    steep, flat = 8.0 * slopes.max(), slopes.min() / 64.0  # from texts of an eighth to those of 64 times the length
     return np.concatenate(([1e9 * steep], np.geomspace(steep, flat, rungs - 2), [0.0]))

@@ -228,20 +228,30 @@ class Router:
         self._last_probe_ns = now_ns
         return stale
 
+    def _part_ns(self, typical_ns: FloatArray, windows: int) -> FloatArray:
+        """What of a request runs without a break, ``[C]``: all of it, or as many windows as fit a slice."""
+        window_ns = typical_ns / windows
+        return window_ns * np.clip(self.settings.slice_ns // window_ns, 1, windows)
+
     def _view(self, ticket: Ticket, factor: float, now_ns: int) -> View:
         typical = ticket.work.base_ns * factor
+        rest_slack_ns = self._queue.finish_by_ns() - now_ns
+        counts = np.cumsum(self._queue.times_ns()[:, 0]) * factor <= rest_slack_ns
+        if ticket.strict:
+            counts &= self._queue.strict()
         return View(
             now_ns=now_ns,
             f1=self.f1,
             head_typical_ns=typical,
             head_upper_ns=typical * self.model.tails(ticket.work.length_class, now_ns),
             head_slack_ns=float(ticket.finish_by_ns - now_ns),
+            head_part_ns=self._part_ns(typical, ticket.work.windows),
             head_strict=ticket.strict,
             head_rungs=ticket.rungs,
             rest_ns=self._queue.times_ns() * factor,
             rest_excess=self._queue.excess(),
-            rest_slack_ns=self._queue.finish_by_ns() - now_ns,
-            rest_strict=self._queue.strict(),
+            rest_slack_ns=rest_slack_ns,
+            rest_counts=counts,
             factor=factor,
             ceiling=self.ceiling,
         )

@@ -40,7 +40,7 @@ class Refusal:
     """A request that is not taken.
 
     Attributes:
-        outcome: ``rejected_infeasible`` or ``rejected_overload``.
+        outcome: ``rejected_infeasible``, ``rejected_overload``, or ``expired_in_queue`` if its deadline has passed.
         reason: in words, for the caller.
         min_feasible_ns: the least budget that an idle server would accept for it.
         retry_after_ns: when the same request would likely be taken; 0 if trying again is of no use.

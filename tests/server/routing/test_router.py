@@ -198,6 +198,35 @@ def test_without_budgets_the_load_is_the_ceiling_and_a_backlog_cheapens() -> Non
     assert started(crowded, 0).configuration < 2
 
 
+def test_on_an_idle_server_a_long_text_gets_the_best_that_its_budget_holds() -> None:
+    for windows in (5, 12, 40, 300):
+        for budget_ns in (None, 3600 * SECOND):
+            server = router(capacity=400)
+            admitted(server.admit(Request((384,) * windows, 0, budget_ns), 0))
+            assert started(server, 0).configuration == 2, (windows, budget_ns)
+
+
+def test_a_long_text_without_a_budget_that_falls_behind_cheapens_nobody_else() -> None:
+    server = router(capacity=20)
+    admitted(server.admit(Request((384,) * 1_200, 0), 0))  # 46 s
+    chosen, now_ns, due_ns = Counter[int](), 0, 0
+    while now_ns < 15 * SECOND:
+        if now_ns >= due_ns:  # every 60 ms a short one of 10 ms
+            admitted(server.admit(Request((100,), now_ns, 150 * MS), now_ns))
+            due_ns += 60 * MS
+        dispatch = started(server, now_ns)
+        if len(dispatch.ticket.request.window_lengths) == 1:
+            chosen[dispatch.configuration] += 1
+        now_ns += int(dispatch.expected_ns)
+        server.finished(dispatch, now_ns)
+    assert chosen[2] > 0.9 * chosen.total() > 100
+
+
+def test_a_deadline_that_passed_before_admission_has_expired() -> None:
+    refusal = refused(router().admit(Request((100,), 0, 50 * MS), 60 * MS))
+    assert refusal.outcome is Outcome.EXPIRED_IN_QUEUE
+
+
 def test_a_configuration_not_used_lately_is_probed_on_a_request_without_a_budget() -> None:
     server = router(probe_ns=10 * SECOND)
     used, order = Counter[int](), list[int]()
