@@ -27,6 +27,7 @@ from reading import TextTokenizer, load_predictions, load_squad, score_predictio
 from server.engine.interface import EngineUnavailableError
 from server.engine.threads import available_threads
 from trainer.adapt import digest
+from trainer.average import RECORD_FILE
 from trainer.data import HELD_OUT_SHARE, SPLIT_SEED, hold_out, labelled_questions, load_data, save_squad
 from trainer.export import ExportInputs, ExportSettings, export
 from trainer.features import Features, make_features
@@ -224,6 +225,12 @@ def _trained(run: Path, base: Path) -> LengthAdaptiveMiniLM:
 
 def _efforts(run: Path, weights_of: str) -> dict[str, object]:
     """What made the weights: fine-tuning (here, if not elsewhere), and the stage after it if theirs are others."""
+    record = run / weights_of / RECORD_FILE
+    if record.exists():
+        facts: dict[str, object] = json.loads(record.read_text(encoding="utf-8"))
+        names = facts["average_of"]
+        assert isinstance(names, dict)
+        return facts | {("finetuning" if name == "." else name): _effort(run / name) for name in names}
     folders = {"finetuning": run} | ({} if weights_of == "." else {weights_of: run / weights_of})
     return {name: _effort(folder) for name, folder in folders.items() if folder != run or (run / "checkpoint").exists()}
 

@@ -14,6 +14,7 @@ import typer
 
 from reading import load_squad
 from trainer.adapt import Adapter, AdaptSettings, digest
+from trainer.average import average as average_weights
 from trainer.features import Features
 from trainer.loop import TrainingLoop
 from trainer.precision import computing_device, computing_dtype
@@ -155,9 +156,21 @@ def teacher_logits(  # noqa: PLR0913, PLR0917 - as above
     typer.echo(f"logits of {len(features)} windows in {path}")
 
 
+def average(
+    run: Run,
+    of: Annotated[list[str], typer.Option(help="Folder of the run whose weights go in; . is the run itself.")],
+    share: Annotated[list[float] | None, typer.Option(help="Its share, in the same order; equal if not given.")] = None,
+    name: Annotated[str, typer.Option(help="Folder of the run to write.")] = "averaged",
+) -> None:
+    """Average the weights of several trainings that began from one another."""
+    path = average_weights(run, of, share or [1.0] * len(of), name)
+    typer.echo(f"the mean of {', '.join(of)} is in {path}")
+
+
 def add_training_stages(app: typer.Typer, wrap: Callable[[Callable[..., None]], Callable[..., None]]) -> None:
     """Add the stages of this module to `app`, each wrapped by `wrap`."""
     stages: dict[str, Callable[..., None]] = {"adapt": adapt, "teach": teach, "teacher-logits": teacher_logits}
+    stages["average"] = average
     for name, stage in stages.items():
         app.command(name=name)(wrap(stage))
 
