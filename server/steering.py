@@ -96,7 +96,8 @@ class Steering:
             try:
                 self.look()
             except OSError:
-                logger.exception("the load on the host cannot be read; the ceiling stays")
+                logger.exception("the load on the host cannot be read; it is not followed any more")
+                self._router.ceiling = len(self._router.f1) - 1
                 return
             await asyncio.sleep(LOOK_SECONDS)
 

@@ -11,8 +11,8 @@ class QuantileTracker:
     Adaptive conformal inference (Gibbs and Candès 2021, "Adaptive Conformal Inference Under Distribution Shift",
     section 2; here on the threshold itself, as in Angelopoulos et al. 2023, "Conformal PID Control", section 2):
     a ratio above the threshold lifts it by ``gain * (1 - miss)``, one below lowers it by ``gain * miss``.  Whatever
-    the ratios are, the share above the threshold over n ratios differs from `miss` by at most
-    ``(range of the log threshold + gain) / (gain * n)``.
+    the ratios are, while the threshold is between its bounds the share above it over n ratios differs from `miss` by at
+    most ``(range of the log threshold + gain) / (gain * n)``; at the floor the share may be less, at the ceiling more.
 
     Attributes:
         value: the threshold now.
