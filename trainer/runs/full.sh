@@ -20,5 +20,14 @@ export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 
 [ -f "$RUN/features.npz" ] || python -m trainer prepare "$RUN" --data "$TRAIN" --base "$BASE"
 [ -f "$RUN/weights.safetensors" ] || python -m trainer finetune "$RUN" --base "$BASE" --epochs "$EPOCHS"
-python -m trainer export "$RUN" --store "$RUN/store" --base "$BASE" --name float --scheme none
-python -m trainer export "$RUN" --store "$STORE" --base "$BASE" --name default ${DEV:+--report-dev "$DEV"}
+[ -f "$RUN/longer/weights.safetensors" ] || python -m trainer finetune "$RUN" --base "$BASE" \
+    --start "$RUN/weights.safetensors" --name longer --epochs 1 --learning-rate 1e-4 --seed 2
+[ -f "$RUN/adapted/weights.safetensors" ] || python -m trainer adapt "$RUN" --base "$BASE" \
+    --start "$RUN/longer/weights.safetensors" --epochs 0.3 --learning-rate 8e-5 --drop-probability 0.4 --random-passes 1 --seed 3
+python -m trainer average "$RUN" --of . --of longer --of adapted
+python -m trainer export "$RUN" --weights-of averaged --store "$RUN/store" --base "$BASE" --name float --scheme none
+python -m trainer export "$RUN" --weights-of averaged --store "$RUN/store" --base "$BASE" --name draft \
+    --calibration-drop 0.4 ${DEV:+--report-dev "$DEV"}
+python -m trainer search "$RUN" --store "$RUN/store" --model draft --evaluations 110 --questions 300
+python -m trainer table "$RUN" --store "$RUN/store" --model draft --candidates 16 --points 14
+python -m trainer publish-table "$RUN" --store "$RUN/store" --model draft --target "$STORE" --name default
