@@ -15,7 +15,7 @@ CORE = $(VENV)/.installed-core
 DEV = $(VENV)/.installed-dev
 LOADTEST = $(VENV)/.installed-loadtest
 
-.PHONY: help serve test test-integration lint bench loadtest train-tiny clean
+.PHONY: help serve test test-integration lint bench loadtest train-tiny image-constraints container-tools clean
 
 help: ## List the targets
 	@grep -E '^[.a-z-]+:.*## ' Makefile | sed -e 's/:.*## /|/' | while IFS='|' read -r target text; do \
@@ -67,6 +67,12 @@ loadtest: $(LOADTEST) ## Run a scenario (SCENARIO=steady) against a server that 
 
 train-tiny: $(DEV) ## All training stages on a tiny model and 50 questions, in under 3 minutes
 	PATH="$(PWD)/$(BIN):$$PATH" sh trainer/runs/tiny.sh
+
+image-constraints: $(MADE) ## Pin the packages of the image again, as they are today
+	$(BIN)/python scripts/image_constraints.py deploy/constraints.txt
+
+container-tools: ## Install what the container tests need where no Docker runs (Debian, as root)
+	sh scripts/install_container_tools.sh
 
 clean: ## Remove caches and the virtual environment
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,83 @@
+# Leeway in a container: `docker build -t leeway .`  (deploy/README.md says how to run it)
+#
+#   --build-arg ENGINE=openvino    the engine inside; the only one so far
+#   --target loadtest              the load generator in place of the server
+#   --secret id=pip,src=pip.conf   settings of pip, for an index of one's own; they do not stay in the image
+
+ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim
+
+FROM ${PYTHON_IMAGE} AS base
+# Numbers, so that Kubernetes can see that this is not root.
+RUN groupadd --gid 10001 leeway && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent leeway
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+
+FROM base AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+COPY pyproject.toml deploy/constraints.txt ./
+# An environment without a pip of its own.  The lists of packages come first, so that a change of code installs only code.
+RUN python3 -m venv --without-pip /opt/leeway && python3 -c "import tomllib; \
+project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+open('serve.txt', 'w').write('\n'.join(project['dependencies'])); \
+open('loadtest.txt', 'w').write('\n'.join(project['optional-dependencies']['loadtest']))"
+
+FROM build AS packages
+ARG ENGINE=openvino
+RUN case "$ENGINE" in \
+      openvino) ;; \
+      ipex) echo "ENGINE=ipex: there is no image with the engine ipex yet; build with ENGINE=openvino" >&2; exit 1 ;; \
+      *) echo "ENGINE=$ENGINE: no such engine; there is openvino" >&2; exit 1 ;; \
+    esac
+RUN --mount=type=secret,id=pip,target=/run/secrets/pip.conf \
+    PIP_CONFIG_FILE=/run/secrets/pip.conf python3 -m pip --python /opt/leeway/bin/python install --quiet \
+      --constraint constraints.txt --requirement serve.txt
+# OpenVINO's other devices and the readers of other formats: a third of it, and never used here.
+RUN cd /opt/leeway/lib/python3*/site-packages/openvino && rm -rf include \
+      libs/libopenvino_intel_gpu_plugin.so libs/cache.json libs/libopenvino_intel_npu_*.so \
+      libs/libopenvino_onnx_frontend.so* libs/libopenvino_tensorflow_*frontend.so* libs/libopenvino_pytorch_frontend.so* \
+      libs/libopenvino_paddle_frontend.so* libs/libopenvino_jax_frontend.so* libs/libopenvino_gguf_frontend.so*
+COPY README.md LICENSE ./
+COPY model_store model_store
+COPY reading reading
+COPY server server
+RUN --mount=type=secret,id=pip,target=/run/secrets/pip.conf \
+    PIP_CONFIG_FILE=/run/secrets/pip.conf python3 -m pip --python /opt/leeway/bin/python install --quiet --no-deps . \
+    && /opt/leeway/bin/leeway models verify default
+
+FROM packages AS loadtest-packages
+RUN --mount=type=secret,id=pip,target=/run/secrets/pip.conf \
+    PIP_CONFIG_FILE=/run/secrets/pip.conf python3 -m pip --python /opt/leeway/bin/python install --quiet \
+      --constraint constraints.txt --requirement loadtest.txt
+
+# The load generator: what `docker compose --profile load` adds.
+FROM base AS loadtest
+COPY --from=loadtest-packages /opt/leeway /opt/leeway
+WORKDIR /app
+COPY benchmarks benchmarks
+COPY loadtest loadtest
+COPY tests/data/squad-dev-excerpt.json.gz tests/data/
+RUN mkdir /reports && chown 10001:10001 /reports
+ENV PATH=/opt/leeway/bin:$PATH PYTHONPATH=/app GEVENT_BACKEND=select LOADTEST_REPORT_DIR=/reports
+USER 10001:10001
+EXPOSE 8089
+ENTRYPOINT ["locust"]
+CMD ["-f", "loadtest/locustfile.py"]
+
+# The server; last, so that it is what a plain `docker build` makes.
+FROM base AS server
+ARG ENGINE=openvino
+COPY --from=packages /opt/leeway /opt/leeway
+COPY deploy/healthcheck.py /opt/healthcheck.py
+# A place for latency profiles: mount a volume here to keep those of `leeway calibrate`.  Nothing else is ever written.
+RUN mkdir /profiles && chown 10001:10001 /profiles
+# Draining fits into the 10 seconds that `docker stop` waits.
+ENV PATH=/opt/leeway/bin:$PATH LEEWAY_HOST=0.0.0.0 LEEWAY_PORT=8000 LEEWAY_ENGINE=${ENGINE} \
+    LEEWAY_PROFILE_DIR=/profiles LEEWAY_LOG_FORMAT=json LEEWAY_DRAIN_SECONDS=8
+USER 10001:10001
+WORKDIR /
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
+    CMD ["python3", "-I", "-S", "/opt/healthcheck.py"]
+ENTRYPOINT ["leeway"]
+CMD ["serve"]
