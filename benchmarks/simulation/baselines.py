@@ -34,7 +34,7 @@ class Fixed:
         """The one configuration."""
         return self._only
 
-    def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int) -> None:
+    def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int, *, busy: bool = True) -> None:
         """Of no interest."""
 
     def choose(self, view: View) -> int:  # noqa: ARG002 - the same for all
@@ -77,7 +77,7 @@ class SlackFit:
         """Each configuration is a rung."""
         return self._all
 
-    def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int) -> None:
+    def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int, *, busy: bool = True) -> None:
         """Of no interest."""
 
     def choose(self, view: View) -> int:
@@ -116,7 +116,7 @@ class Clipper:
         """Each configuration is a rung."""
         return self._all
 
-    def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int) -> None:
+    def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int, *, busy: bool = True) -> None:
         """Of no interest."""
 
     def choose(self, view: View) -> int:

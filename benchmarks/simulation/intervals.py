@@ -69,7 +69,7 @@ class Proteus:
         """The variant of the request that arrived last."""
         return np.array([self._next])
 
-    def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int) -> None:  # noqa: ARG002 - of no interest
+    def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int, *, busy: bool = True) -> None:  # noqa: ARG002 - of no interest
         """Choose the shares again if it is time, and a variant for this request."""
         load = self._meter.arrived(base_ns, now_ns)
         if load is not None:
@@ -132,7 +132,7 @@ class Infaas:
         """Each configuration is a rung."""
         return self._all
 
-    def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int) -> None:  # noqa: ARG002 - of no interest
+    def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int, *, busy: bool = True) -> None:  # noqa: ARG002 - of no interest
         """Choose again if it is time."""
         load = self._meter.arrived(base_ns, now_ns)
         if load is not None:

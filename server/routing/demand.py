@@ -17,74 +17,87 @@ _MOST_OF_ONE = 0.25
 class Demand:
     """Engine time asked for per unit of time, at each rung of a ladder.
 
-    An exponentially forgetting average: a request offered t ago counts ``exp(-t / memory) / memory``.  Until one
-    `memory` has passed since the first request, the weights are divided by what they add up to so far.  A single
-    request counts for at most a quarter of the memory: one long text is work, but no sign of more to come.
+    Exponentially forgetting sums: what happened t ago counts ``exp(-t / memory)``.  The load is the smaller of two: of
+    all requests per unit of time, and of those that found the engine busy per unit of busy time.  For independent callers
+    the two are the same (Poisson arrivals see time averages).  Callers that send one request after the other never find
+    it busy: they put nobody behind, however fast they are.  Bursts make the second the larger one.  A single request
+    counts for at most a quarter of the memory: one long text is work, but no sign of more to come.
     """
 
     def __init__(self, rungs: int, memory_ns: float) -> None:
-        self._sum = np.zeros(rungs)
+        self._all = np.zeros(rungs)
+        self._behind = np.zeros(rungs)
+        self._busy = 0.0
         self._memory_ns = memory_ns
         self._last_ns: int | None = None
-        self._first_ns = 0
 
-    def observe(self, times_ns: FloatArray, now_ns: int) -> None:
-        """A request that takes `times_ns`, ``[rungs]``, was offered."""
-        if self._last_ns is None:
-            self._first_ns = self._last_ns = now_ns
-        elapsed = max(0, now_ns - self._last_ns)
-        self._sum *= math.exp(-elapsed / self._memory_ns)
-        self._sum += self._counted(times_ns) / self._memory_ns
-        self._last_ns = max(now_ns, self._last_ns)
+    def observe(self, times_ns: FloatArray, now_ns: int, *, busy: bool = True) -> None:
+        """A request that takes `times_ns`, ``[rungs]``, was offered, while the engine was `busy` or not."""
+        self._fade(now_ns)
+        self._all += self._counted(times_ns)
+        if busy:
+            self._behind += self._counted(times_ns)
+
+    def busy(self, expected_ns: float, now_ns: int) -> None:
+        """An inference has begun."""
+        self._fade(now_ns)
+        self._busy += min(expected_ns, self._memory_ns)
+
+    def load(self, without_ns: FloatArray | None = None) -> FloatArray:
+        """Engine time asked for per unit of time, ``[rungs]``; 1.0 is all that one engine has.
+
+        Args:
+            without_ns: times of one request among those observed that is not to count, ``[rungs]``.
+        """
+        own = 0.0 if without_ns is None else self._counted(without_ns)
+        busy_ns = min(max(self._busy, self._memory_ns / 8), self._memory_ns)
+        load: FloatArray = np.minimum((self._all - own) / self._memory_ns, (self._behind - own) / busy_ns)
+        return np.maximum(0.0, load)
 
     def _counted(self, times_ns: FloatArray) -> FloatArray:
         return np.minimum(times_ns, _MOST_OF_ONE * self._memory_ns)
 
-    def load(self, now_ns: int, without_ns: FloatArray | None = None) -> FloatArray:
-        """Engine time asked for per unit of time, ``[rungs]``; 1.0 is all that one engine has.
-
-        Args:
-            now_ns: at least that of the last request.
-            without_ns: times of one request among those observed that is not to count, ``[rungs]``.
-        """
-        if self._last_ns is None:
-            return self._sum
-        faded = math.exp(-max(0, now_ns - self._last_ns) / self._memory_ns)
-        seen = 1.0 - math.exp(-max(self._memory_ns / 4, now_ns - self._first_ns) / self._memory_ns)
-        own = 0.0 if without_ns is None else self._counted(without_ns) / self._memory_ns
-        load: FloatArray = np.maximum(0.0, self._sum * faded - own) / seen
-        return load
+    def _fade(self, now_ns: int) -> None:
+        if self._last_ns is not None and now_ns > self._last_ns:
+            share = math.exp((self._last_ns - now_ns) / self._memory_ns)
+            self._all *= share
+            self._behind *= share
+            self._busy *= share
+        self._last_ns = now_ns
 
 
 class Hurry:
-    """How many requests would come, and could not wait, while one inference runs.
+    """How many requests come, and cannot wait, while one inference runs.
 
-    Remembers how long each request offered of late could have waited.  A request that comes at a uniform time of an
-    inference of length S, and may wait w, is refused if more than w is left: with probability ``max(0, S - w) / S``.
-    Requests that come at a rate r are ``r S`` during it, so ``r max(0, S - w)`` are refused.
+    Remembers how long each request that came while the engine was busy could have waited.  If such requests come at a
+    rate r per unit of busy time, ``r S`` come during an inference of length S, at uniform times; one that may wait w
+    is refused if more than w is left: ``r max(0, S - w)`` are.
     """
 
     def __init__(self, memory_ns: float, most: int = 256) -> None:
         self._memory_ns = memory_ns
         self._offers: deque[tuple[int, float]] = deque(maxlen=most)  # (when, how long it may wait)
-        self._first_ns: int | None = None
+        self._busy: deque[tuple[int, float]] = deque(maxlen=most)  # (when, for how long)
 
     def observe(self, may_wait_ns: float, now_ns: int) -> None:
-        """A request was offered; one that is too late already, or has all the time, says nothing."""
-        if self._first_ns is None:
-            self._first_ns = now_ns
+        """A request was offered; one that is too late already or has all the time says nothing."""
         if 0.0 <= may_wait_ns < math.inf:
             self._offers.append((now_ns, may_wait_ns))
+
+    def busy(self, expected_ns: float, now_ns: int) -> None:
+        """An inference has begun."""
+        self._busy.append((now_ns, expected_ns))
 
     def refused_by(self, times_ns: FloatArray, now_ns: int) -> FloatArray:
         """Expected refusals by an inference of each of `times_ns`, ``[N]``."""
         longest = float(times_ns.max())
         since_ns = now_ns - self._memory_ns
+        for full in (self._offers, self._busy):  # both over the same time
+            if len(full) == full.maxlen:
+                since_ns = max(since_ns, full[0][0])
         waits = [wait for when, wait in self._offers if when >= since_ns and wait < longest]
-        if not waits or self._first_ns is None:
+        if not waits:
             return np.zeros(len(times_ns))
-        full = len(self._offers) == self._offers.maxlen
-        begun_ns = max(since_ns, self._offers[0][0] if full else self._first_ns)
-        seen_ns = max(float(now_ns - begun_ns), self._memory_ns / 8)
-        lost: FloatArray = np.maximum(0.0, times_ns[:, None] - np.array(waits)[None, :]).sum(axis=1) / seen_ns
+        busy_ns = max(sum(length for when, length in self._busy if when >= since_ns), self._memory_ns / 16)
+        lost: FloatArray = np.maximum(0.0, times_ns[:, None] - np.array(waits)[None, :]).sum(axis=1) / busy_ns
         return lost

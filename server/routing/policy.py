@@ -91,7 +91,7 @@ class Policy(Protocol):
     def ladder(self, base_ns: FloatArray) -> IntArray:
         """The configuration of a request at each rung, int64 ``[R]``; its times of the profile are ``[C]``."""
 
-    def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int) -> None:
+    def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int, *, busy: bool = True) -> None:
         """A request was offered, whether it is then admitted or not.
 
         Args:
@@ -99,6 +99,7 @@ class Policy(Protocol):
             may_wait_ns: how long the engine may let it wait, so that its cheapest configuration is still in time;
                 infinite without a budget, negative if it is too late already.
             now_ns: of the offer.
+            busy: whether the engine ran, or somebody waited.
         """
 
     def choose(self, view: View) -> int:
@@ -121,7 +122,7 @@ class LookAhead:
         """Each configuration is a rung."""
         return self._rungs
 
-    def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int) -> None:
+    def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int, *, busy: bool = True) -> None:
         """Of no interest."""
 
     def choose(self, view: View) -> int:
@@ -176,10 +177,11 @@ class BacklogPrice:
         rungs: IntArray = worth.argmax(axis=1)
         return rungs
 
-    def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int) -> None:
-        """Count it into the demand, and into the hurry."""
-        self._demand.observe(base_ns[self.ladder(base_ns)], now_ns)
-        self._hurry.observe(may_wait_ns, now_ns)
+    def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int, *, busy: bool = True) -> None:
+        """Count it into the demand, and into the hurry if it found the engine busy."""
+        self._demand.observe(base_ns[self.ladder(base_ns)], now_ns, busy=busy)
+        if busy:
+            self._hurry.observe(may_wait_ns, now_ns)
 
     def choose(self, view: View) -> int:
         """See the class."""
@@ -187,12 +189,15 @@ class BacklogPrice:
         backlog = view.head_typical_ns[view.head_rungs] + counts @ view.rest_ns
         slack = (view.head_slack_ns + float(counts @ view.rest_slack_ns)) / (1 + int(counts.sum()))
         own_ns = view.head_typical_ns[view.head_rungs] / view.factor
-        load = self._demand.load(view.now_ns, own_ns) * view.factor
+        load = self._demand.load(own_ns) * view.factor
         fits = backlog <= max(0.0, slack) * np.maximum(0.0, 1.0 + self._foresight * (1.0 - load))
         fits &= view.in_time()[view.head_rungs]
         richest = int(view.head_rungs[_richest(np.flatnonzero(fits), view)])
         refused = self._hurry.refused_by(view.head_part_ns[: richest + 1], view.now_ns)
-        return int((self._f1[: richest + 1] - refused * self._f1[0]).argmax())
+        chosen = int((self._f1[: richest + 1] - refused * self._f1[0]).argmax())
+        self._hurry.busy(float(view.head_part_ns[chosen]), view.now_ns)
+        self._demand.busy(float(view.head_typical_ns[chosen]), view.now_ns)
+        return chosen
 
 
 def _richest(rungs: IntArray, view: View) -> int:

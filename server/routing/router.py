@@ -111,7 +111,9 @@ class Router:
         """Let `request` wait, or say why not."""
         work = self.model.work(request.window_lengths)
         self._sequence += 1
-        self.policy.arrived(work.base_ns, self._admission.may_wait_ns(request, work, now_ns), now_ns)
+        may_wait_ns = self._admission.may_wait_ns(request, work, now_ns)
+        busy = self._running is not None or len(self._queue) > 0
+        self.policy.arrived(work.base_ns, may_wait_ns, now_ns, busy=busy)
         rungs = self.policy.ladder(work.base_ns)
         if request.pinned is not None:
             rungs = np.full(len(rungs), request.pinned)

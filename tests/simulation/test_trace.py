@@ -107,7 +107,12 @@ def test_the_example_is_as_stated(example: World) -> None:
     assert cheapest == pytest.approx(np.full(len(cheapest), 0.27 + 0.73 * 0.25))
 
 
-def test_a_table_without_choice_is_replaced_by_the_example_and_says_so() -> None:
-    found = load_world(packaged_store(), "default@1", None)
+def test_the_model_s_own_table_is_used_if_it_leaves_a_choice() -> None:
+    found = load_world(packaged_store(), "default", None)
     assert len(found.f1) >= FEWEST_POINTS
-    assert "EXAMPLE" in found.table_source
+    assert "EXAMPLE" not in found.table_source
+
+
+def test_a_table_without_choice_is_replaced_by_the_example_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.simulation.world.FEWEST_POINTS", 1_000)
+    assert "EXAMPLE" in load_world(packaged_store(), "default", None).table_source

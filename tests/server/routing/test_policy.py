@@ -71,7 +71,11 @@ def test_an_idle_server_gives_the_best_whatever_the_text() -> None:
 def test_a_load_beyond_the_engine_cheapens_before_the_slack_is_gone() -> None:
     policy = price()
     for step in range(300):  # full would need 1.5 engines
-        policy.arrived(BASE, math.inf, int(step * 10 * MS / 1.5))
+        now_ns = int(step * 10 * MS / 1.5)
+        policy.arrived(BASE, math.inf, now_ns)
+        policy.choose(
+            View(**{**{name: getattr(view(policy, 500.0), name) for name in View.__slots__}, "now_ns": now_ns})
+        )
     chosen = policy.choose(
         View(
             **{**{name: getattr(view(policy, 90.0, (95.0,) * 6), name) for name in View.__slots__}, "now_ns": 2000 * MS}
@@ -86,6 +90,9 @@ def test_those_in_a_hurry_who_may_come_meanwhile_cheapen_the_head() -> None:
         policy.arrived(BASE, 1.0 * MS, step * 20 * MS)
         calm.arrived(BASE, 200.0 * MS, step * 20 * MS)
     seen = view(policy, 500.0)
+    for now_ns in range(0, 4_000 * MS, 40 * MS):
+        for each in (policy, calm):
+            each.choose(View(**{name: getattr(seen, name) for name in View.__slots__} | {"now_ns": now_ns}))
     at = {name: getattr(seen, name) for name in View.__slots__} | {"now_ns": 4_000 * MS}
     assert calm.choose(View(**at)) == 2
     assert policy.choose(View(**at)) < 2

@@ -66,6 +66,19 @@ def test_nobody_is_taken_who_would_make_a_promise_break() -> None:
     assert refusal.outcome is Outcome.REJECTED_OVERLOAD
 
 
+def test_callers_that_come_one_after_the_other_do_not_cheapen_each_other_however_urgent() -> None:
+    server = router()
+    chosen, now_ns = Counter[int](), 0
+    for step in range(300):
+        budget_ms = (6, 100)[step % 2]
+        admitted(server.admit(Request((100,), now_ns, budget_ms * MS), now_ns))
+        dispatch = started(server, now_ns)
+        chosen[dispatch.configuration] += budget_ms == 100
+        now_ns += int(dispatch.expected_ns)
+        server.finished(dispatch, now_ns)
+    assert +chosen == Counter({2: 150})
+
+
 def test_the_queue_is_bounded() -> None:
     server = router(capacity=2)
     for _ in range(2):
