@@ -80,7 +80,7 @@ class Container:
 
     def stop(self, seconds: int = 10) -> None:
         """SIGTERM, and SIGKILL after `seconds`, as ``docker stop`` does."""
-        self._tool.must("stop", "--time", str(seconds), self.name)
+        self._tool.must("stop", "-t", str(seconds), self.name)
 
     @property
     def state(self) -> dict[str, Any]:
