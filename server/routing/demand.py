@@ -18,10 +18,10 @@ class Demand:
     """Engine time asked for per unit of time, at each rung of a ladder.
 
     Exponentially forgetting sums: what happened t ago counts ``exp(-t / memory)``.  The load is the smaller of two: of
-    all requests per unit of time, and of those that found the engine busy per unit of busy time.  For independent callers
-    the two are the same (Poisson arrivals see time averages).  Callers that send one request after the other never find
-    it busy: they put nobody behind, however fast they are.  Bursts make the second the larger one.  A single request
-    counts for at most a quarter of the memory: one long text is work, but no sign of more to come.
+    all requests per unit of time, and of those that found the engine busy per unit of busy time.  For independent
+    callers the two are the same (Poisson arrivals see time averages).  Callers that send one request after the other
+    never find it busy: they put nobody behind, however fast they are.  Bursts make the second the larger one.  A single
+    request counts for at most a quarter of the memory: one long text is work, but no sign of more to come.
     """
 
     def __init__(self, rungs: int, memory_ns: float) -> None:
