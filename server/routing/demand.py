@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,28 +75,53 @@ class Hurry:
 
     def __init__(self, memory_ns: float, most: int = 256) -> None:
         self._memory_ns = memory_ns
-        self._offers: deque[tuple[int, float]] = deque(maxlen=most)  # (when, how long it may wait)
-        self._busy: deque[tuple[int, float]] = deque(maxlen=most)  # (when, for how long)
+        self._offers = _Ring(most)
+        self._busy = _Ring(most)
 
     def observe(self, may_wait_ns: float, now_ns: int) -> None:
         """A request was offered; one that is too late already or has all the time says nothing."""
         if 0.0 <= may_wait_ns < math.inf:
-            self._offers.append((now_ns, may_wait_ns))
+            self._offers.add(now_ns, may_wait_ns)
 
     def busy(self, expected_ns: float, now_ns: int) -> None:
         """An inference has begun."""
-        self._busy.append((now_ns, expected_ns))
+        self._busy.add(now_ns, expected_ns)
 
     def refused_by(self, times_ns: FloatArray, now_ns: int) -> FloatArray:
         """Expected refusals by an inference of each of `times_ns`, ``[N]``."""
-        longest = float(times_ns.max())
-        since_ns = now_ns - self._memory_ns
-        for full in (self._offers, self._busy):  # both over the same time
-            if len(full) == full.maxlen:
-                since_ns = max(since_ns, full[0][0])
-        waits = [wait for when, wait in self._offers if when >= since_ns and wait < longest]
-        if not waits:
+        since_ns = max(
+            now_ns - self._memory_ns, self._offers.oldest_ns, self._busy.oldest_ns
+        )  # both over the same time
+        waits = self._offers.since(since_ns)
+        waits = waits[waits < times_ns.max()]
+        if not len(waits):
             return np.zeros(len(times_ns))
-        busy_ns = max(sum(length for when, length in self._busy if when >= since_ns), self._memory_ns / 16)
-        lost: FloatArray = np.maximum(0.0, times_ns[:, None] - np.array(waits)[None, :]).sum(axis=1) / busy_ns
+        busy_ns = max(float(self._busy.since(since_ns).sum()), self._memory_ns / 16)
+        lost: FloatArray = np.maximum(0.0, times_ns[:, None] - waits).sum(axis=1) / busy_ns
         return lost
+
+
+class _Ring:
+    """The last so many values with their times.
+
+    Attributes:
+        oldest_ns: when the oldest value kept was added, once older ones have been dropped; before, minus infinity.
+    """
+
+    __slots__ = ("_next", "_values", "_when", "oldest_ns")
+
+    def __init__(self, most: int) -> None:
+        self._when = np.full(most, -math.inf)
+        self._values = np.zeros(most)
+        self._next = 0
+        self.oldest_ns = -math.inf
+
+    def add(self, now_ns: int, value: float) -> None:
+        self._when[self._next] = now_ns
+        self._values[self._next] = value
+        self._next = (self._next + 1) % len(self._when)
+        self.oldest_ns = float(self._when[self._next])
+
+    def since(self, ns: float) -> FloatArray:
+        """Values added at `ns` or later, in no order."""
+        return self._values[self._when >= ns]

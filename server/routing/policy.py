@@ -77,9 +77,13 @@ class View:
         if not len(self.rest_ns):
             return True
         times = self.rest_ns[:, rung]
-        ends = np.cumsum(times) + head_ns
-        spread = np.cumsum(np.square(times * self.rest_excess)) + head_excess_ns**2
-        return bool((ends + np.sqrt(spread) <= self.rest_slack_ns)[self.rest_counts].all())
+        spread = times * self.rest_excess
+        np.square(spread, out=spread)
+        spread[0] += head_excess_ns**2
+        ends = np.sqrt(spread.cumsum())
+        ends += times.cumsum()
+        late = ends > self.rest_slack_ns - head_ns
+        return not bool((late & self.rest_counts).any())
 
 
 class Policy(Protocol):
@@ -168,13 +172,17 @@ class BacklogPrice:
         self._f1 = np.maximum.accumulate(f1)
         self._prices = _prices(self._f1, typical_ns, rungs)
         self._foresight = foresight
+        self._seen: tuple[FloatArray, IntArray] = (np.zeros(0), np.zeros(0, dtype=np.int64))  # asked for twice in a row
         self._demand = Demand(rungs, memory_ns)
         self._hurry = Hurry(memory_ns * 4)
 
     def ladder(self, base_ns: FloatArray) -> IntArray:
         """The configuration of the largest F1 minus price x time, at each price."""
+        if base_ns is self._seen[0]:
+            return self._seen[1]
         worth = self._f1[None, :] - self._prices[:, None] * base_ns[None, :]
         rungs: IntArray = worth.argmax(axis=1)
+        self._seen = (base_ns, rungs)
         return rungs
 
     def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int, *, busy: bool = True) -> None:
