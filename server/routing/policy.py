@@ -34,12 +34,12 @@ class View:
         head_part_ns: of the head's expected service time, what runs without a break at most, ``[C]``.
         head_strict: whether the head has a budget that must be kept.
         head_rungs: the head's configuration at each rung, int64 ``[R]``.
-        rest_ns: expected service times of those behind at each rung, ``[K, R]``.
+        rest_base_ns: times of the profile of those behind at each rung, without `factor`, ``[K, R]``.
         rest_excess: upper quantile over expectation, minus one, of those behind, ``[K]``.
         rest_slack_ns: like `head_slack_ns`, ``[K]``.
         rest_counts: who of them is to be kept in time, ``[K]``: not those who would be late even if everyone, without
             the head, were as cheap as can be; and, behind a head with a budget, only those with one.
-        factor: what the profile's times were multiplied by for all of the above.
+        factor: what the profile's times are multiplied by to be expected now.
         ceiling: richest configuration that the load on the host allows to requests without a budget; index.
     """
 
@@ -51,7 +51,7 @@ class View:
     head_part_ns: FloatArray
     head_strict: bool
     head_rungs: IntArray
-    rest_ns: FloatArray
+    rest_base_ns: FloatArray
     rest_excess: FloatArray
     rest_slack_ns: FloatArray
     rest_counts: BoolArray
@@ -74,9 +74,9 @@ class View:
             head_ns: the head's expected time.
             head_excess_ns: its upper quantile minus that.
         """
-        if not len(self.rest_ns):
+        if not len(self.rest_base_ns):
             return True
-        times = self.rest_ns[:, rung]
+        times = self.rest_base_ns[:, rung] * self.factor
         spread = times * self.rest_excess
         np.square(spread, out=spread)
         spread[0] += head_excess_ns**2
@@ -194,7 +194,7 @@ class BacklogPrice:
     def choose(self, view: View) -> int:
         """See the class."""
         counts = view.rest_counts
-        backlog = view.head_typical_ns[view.head_rungs] + counts @ view.rest_ns
+        backlog = view.head_typical_ns[view.head_rungs] + (counts.astype(np.float64) @ view.rest_base_ns) * view.factor
         slack = (view.head_slack_ns + float(counts @ view.rest_slack_ns)) / (1 + int(counts.sum()))
         own_ns = view.head_typical_ns[view.head_rungs] / view.factor
         load = self._demand.load(own_ns) * view.factor

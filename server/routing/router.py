@@ -250,7 +250,7 @@ class Router:
             head_part_ns=self._part_ns(typical, ticket.work.windows),
             head_strict=ticket.strict,
             head_rungs=ticket.rungs,
-            rest_ns=self._queue.times_ns() * factor,
+            rest_base_ns=self._queue.times_ns(),
             rest_excess=self._queue.excess(),
             rest_slack_ns=rest_slack_ns,
             rest_counts=counts,

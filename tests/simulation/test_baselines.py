@@ -26,7 +26,7 @@ def view(slack_ms: float, *, strict: bool = True, rung: int = 0) -> View:
         head_part_ns=np.array(TIMES),
         head_strict=strict,
         head_rungs=np.array([rung]),
-        rest_ns=np.zeros((0, 1)),
+        rest_base_ns=np.zeros((0, 1)),
         rest_excess=np.zeros(0),
         rest_slack_ns=np.zeros(0),
         rest_counts=np.zeros(0, dtype=np.bool_),

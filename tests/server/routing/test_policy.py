@@ -31,7 +31,7 @@ def view(
         head_part_ns=base,
         head_strict=True,
         head_rungs=rungs,
-        rest_ns=rest.reshape(len(rest_slack_ms), len(rungs)),
+        rest_base_ns=rest.reshape(len(rest_slack_ms), len(rungs)),
         rest_excess=np.full(len(rest_slack_ms), 0.1),
         rest_slack_ns=np.array(rest_slack_ms) * MS,
         rest_counts=np.ones(len(rest_slack_ms), dtype=np.bool_),
