@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from server.answering import Answered
+from server.fleet import PollResult
 from server.routing.outcomes import Outcome
 
 STAGES = ("queue", "tokenize", "inference", "post")
@@ -120,6 +123,10 @@ class Metrics:
         self.fleet_polls = Counter(
             "leeway_fleet_polls_total", "Questions to Prometheus by result.", ["result"], registry=self.registry
         )
+        for result in get_args(
+            PollResult
+        ):  # a series that begins with its first event hides that event from increase()
+            self.fleet_polls.labels(result)
 
     def answered(self, endpoint: str, answered: Answered, budget_ns: int | None, expected_f1: float) -> bool:
         """Count an answered request; whether it met its budget (always, without one)."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,11 +97,6 @@ class LatencyModel:
         self._tails = np.ones((len(_LENGTH_EDGES) + 1, configurations))
         for length_class in range(len(_LENGTH_EDGES) + 1):
             self._refresh(length_class)
-
-    @cached_property
-    def configurations(self) -> int:
-        """How many there are."""
-        return len(self.profile.configurations)
 
     def work(self, window_lengths: Sequence[int]) -> Work:
         """The work that windows of these real lengths are.

@@ -27,7 +27,6 @@ class View:
 
     Attributes:
         now_ns: of the dispatch.
-        f1: held-out F1, ``[C]``.
         head_typical_ns: expected service time of the head, ``[C]``.
         head_upper_ns: its upper quantile, ``[C]``; what deadlines are checked against.
         head_slack_ns: deadline minus now; of a request without a budget, until it should be served.
@@ -40,11 +39,9 @@ class View:
         rest_counts: who of them is to be kept in time, ``[K]``: not those who would be late even if everyone, without
             the head, were as cheap as can be; and, behind a head with a budget, only those with one.
         factor: what the profile's times are multiplied by to be expected now.
-        ceiling: richest configuration that the load on the host allows to requests without a budget; index.
     """
 
     now_ns: int
-    f1: FloatArray
     head_typical_ns: FloatArray
     head_upper_ns: FloatArray
     head_slack_ns: float
@@ -56,7 +53,6 @@ class View:
     rest_slack_ns: FloatArray
     rest_counts: BoolArray
     factor: float
-    ceiling: int
 
     def in_time(self) -> BoolArray:
         """Configurations under which the head keeps its own deadline, ``[C]``."""

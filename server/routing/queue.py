@@ -39,15 +39,6 @@ class DeadlineQueue:
         return len(self._tickets) >= self._capacity
 
     @property
-    def head(self) -> Ticket:
-        """The ticket with the earliest deadline.
-
-        Raises:
-            IndexError: nobody waits.
-        """
-        return self._tickets[0]
-
-    @property
     def tickets(self) -> tuple[Ticket, ...]:
         """All tickets, earliest deadline first."""
         return tuple(self._tickets)

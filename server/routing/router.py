@@ -39,14 +39,6 @@ class RoutingSettings:
     probe_ns: int = 60_000_000_000
 
 
-@dataclass(slots=True)
-class _Running:
-    """What occupies the engine."""
-
-    dispatch: Dispatch
-    inferred_ns: int = 0
-
-
 class DispatchError(Exception):
     """The policy failed; its error is the cause.
 
@@ -188,7 +180,6 @@ class Router:
         work = ticket.work
         if ticket.configuration is None:
             ticket.configuration = self._choose(ticket, factor, now_ns)
-            ticket.started_ns = now_ns
         configuration = ticket.configuration
         window_ns = float(work.base_ns[configuration]) / work.windows * factor
         left = work.windows - ticket.windows_done
@@ -243,7 +234,6 @@ class Router:
             counts &= self._queue.strict()
         return View(
             now_ns=now_ns,
-            f1=self.f1,
             head_typical_ns=typical,
             head_upper_ns=typical * self.model.tails(ticket.work.length_class, now_ns),
             head_slack_ns=float(ticket.finish_by_ns - now_ns),
@@ -255,5 +245,4 @@ class Router:
             rest_slack_ns=rest_slack_ns,
             rest_counts=counts,
             factor=factor,
-            ceiling=self.ceiling,
         )

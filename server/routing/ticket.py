@@ -68,7 +68,6 @@ class Ticket:
         excess: upper quantile over expectation of the service time, minus one.
         windows_done: windows that have run.
         configuration: index, once dispatched: all windows of a request run under the same.
-        started_ns: of the first dispatch.
         hastened: wants the cheapest configuration (best effort beyond its budget).
     """
 
@@ -83,7 +82,6 @@ class Ticket:
     excess: float
     windows_done: int = 0
     configuration: int | None = None
-    started_ns: int | None = None
     hastened: bool = False
     gone: bool = field(default=False)
 

@@ -19,7 +19,6 @@ def view(slack_ms: float, *, strict: bool = True, rung: int = 0) -> View:
     """A head of 100 tokens, nobody behind it."""
     return View(
         now_ns=0,
-        f1=FULL_F1,
         head_typical_ns=TIMES,
         head_upper_ns=TIMES,
         head_slack_ns=slack_ms * MS,
@@ -31,7 +30,6 @@ def view(slack_ms: float, *, strict: bool = True, rung: int = 0) -> View:
         rest_slack_ns=np.zeros(0),
         rest_counts=np.zeros(0, dtype=np.bool_),
         factor=1.0,
-        ceiling=2,
     )
 
 

@@ -28,6 +28,6 @@ python -m trainer average "$RUN" --of . --of longer --of adapted
 python -m trainer export "$RUN" --weights-of averaged --store "$RUN/store" --base "$BASE" --name float --scheme none
 python -m trainer export "$RUN" --weights-of averaged --store "$RUN/store" --base "$BASE" --name draft \
     --calibration-drop 0.4 ${DEV:+--report-dev "$DEV"}
-python -m trainer search "$RUN" --store "$RUN/store" --model draft --evaluations 110 --questions 300
-python -m trainer table "$RUN" --store "$RUN/store" --model draft --candidates 16 --points 14
+python -m trainer search "$RUN" --store "$RUN/store" --model draft --evaluations 58 --questions 300
+python -m trainer table "$RUN" --store "$RUN/store" --model draft --candidates 16 --points 14 --questions 900
 python -m trainer publish-table "$RUN" --store "$RUN/store" --model draft --target "$STORE" --name default

@@ -24,7 +24,6 @@ def view(
     rest = np.tile(BASE[policy.ladder(BASE)], (len(rest_slack_ms), 1))
     return View(
         now_ns=0,
-        f1=F1_ARRAY,
         head_typical_ns=base,
         head_upper_ns=base * 1.1,
         head_slack_ns=slack_ms * MS,
@@ -36,7 +35,6 @@ def view(
         rest_slack_ns=np.array(rest_slack_ms) * MS,
         rest_counts=np.ones(len(rest_slack_ms), dtype=np.bool_),
         factor=1.0,
-        ceiling=2,
     )
 
 

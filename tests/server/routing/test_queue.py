@@ -65,7 +65,7 @@ def test_equal_deadlines_are_served_in_order_of_arrival() -> None:
     queue.push(second)
     queue.push(first)
     assert queue.pop() is first
-    assert queue.head is second
+    assert queue.tickets[0] is second
 
 
 def test_beyond_its_rows_the_queue_takes_nobody() -> None:
