@@ -1,6 +1,6 @@
 """What a model is: length configurations, Pareto table, artifact format and store.  See FORMAT.md."""
 
-from model_store.architecture import Architecture, LinearLayer, linear_layers
+from model_store.architecture import SIGNIFICANCES, Architecture, LinearLayer, linear_layers
 from model_store.artifact import Artifact, find_defects, load_artifact
 from model_store.errors import ModelStoreError
 from model_store.length_config import LengthConfiguration, full_configuration
@@ -18,6 +18,7 @@ from model_store.store import ModelStore, StoredVersion
 from model_store.tensors import Tensors, read_tensors, tensor_layout, validate_tensors, write_tensors
 
 __all__ = [
+    "SIGNIFICANCES",
     "Architecture",
     "Artifact",
     "FileEntry",

@@ -9,6 +9,7 @@ from model_store.errors import InvalidManifestError
 
 MAXIMUM_LAYERS = 256
 MAXIMUM_DIMENSION = 1 << 24
+SIGNIFICANCES = ("all", "question")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,12 @@ class Architecture:
         layer_norm_epsilon: added to the variance.
         activation: ``gelu``, the exact one with erf.
         family: ``bert``.
+        significance: whose attention makes a token significant, when a layer drops tokens: ``all``, every token's
+            (Kim and Cho 2021, section 3.1), or ``question``, that of the tokens of segment 0, [CLS] and [SEP] left out.
 
     Raises:
         InvalidManifestError: a dimension that is no positive integer or absurdly large, a hidden size that
-            the heads do not divide, or an unknown family or activation.
+            the heads do not divide, or an unknown family, activation or significance.
     """
 
     layers: int
@@ -42,6 +45,7 @@ class Architecture:
     layer_norm_epsilon: float = 1e-12
     activation: str = "gelu"
     family: str = "bert"
+    significance: str = "all"
 
     def __post_init__(self) -> None:
         dimensions = ("layers", "hidden", "heads", "intermediate", "vocabulary", "positions", "segments")
@@ -57,6 +61,10 @@ class Architecture:
             raise InvalidManifestError(
                 f"architecture: family {self.family!r:.40} with activation {self.activation!r:.40} is not supported "
                 "(supported: family 'bert', activation 'gelu')"
+            )
+        if self.significance not in SIGNIFICANCES:
+            raise InvalidManifestError(
+                f"architecture.significance must be one of {', '.join(SIGNIFICANCES)}, got {self.significance!r:.40}"
             )
 
     @property

@@ -234,6 +234,7 @@ def _architecture(part: Fields) -> Architecture:
         layer_norm_epsilon=part.number("layer_norm_epsilon"),
         activation=part.text("activation"),
         family=part.text("family"),
+        significance=part.text("significance", "all"),
     )
 
 

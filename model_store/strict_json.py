@@ -111,9 +111,9 @@ class Fields:
         """A number, or None where the key is missing or null."""
         return None if self.values.get(key) is None else self.number(key)
 
-    def text(self, key: str) -> str:
-        """A string."""
-        value = self.values.get(key)
+    def text(self, key: str, default: str | None = None) -> str:
+        """A string; a key that is not there is an error unless there is a default."""
+        value = self.values.get(key, default)
         if not isinstance(value, str):
             raise self.fail(key, "a string")
         return value

@@ -22,7 +22,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from model_store import Licence, ModelStore, ModelStoreError
+from model_store import SIGNIFICANCES, Licence, ModelStore, ModelStoreError
 from reading import TextTokenizer, load_predictions, load_squad, score_predictions
 from server.engine.interface import EngineUnavailableError
 from server.engine.threads import available_threads
@@ -32,9 +32,8 @@ from trainer.data import HELD_OUT_SHARE, SPLIT_SEED, hold_out, labelled_question
 from trainer.export import ExportInputs, ExportSettings, export
 from trainer.features import Features, make_features
 from trainer.finetune import Finetuner, FinetuneSettings, NotFiniteError
-from trainer.network import LengthAdaptiveMiniLM
 from trainer.precision import computing_device
-from trainer.pretrained import load_pretrained, load_weights, read_architecture, resolve_checkpoint, save_weights
+from trainer.pretrained import load_pretrained, load_weights, resolve_checkpoint, run_architecture, save_weights
 from trainer.quantize import SMOOTHING
 from trainer.search.stages import add_stages
 from trainer.stages import Device, add_training_stages
@@ -78,14 +77,19 @@ def configure(
 
 @app.command()
 @_plain_errors
-def prepare(
+def prepare(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer reads a command
     run: Run,
     data: Annotated[str, typer.Option(help="SQuAD-format file (plain or .gz), or a Hugging Face datasets name.")],
     base: Base = BASE,
     held_out_share: Annotated[float, typer.Option(help="Share of the articles kept out of training.")] = HELD_OUT_SHARE,
     split_seed: Annotated[int, typer.Option(help="Seed of that draw.")] = SPLIT_SEED,
+    significance: Annotated[
+        str, typer.Option(help="Whose attention makes a token worth keeping: all (the paper's) or question.")
+    ] = "question",
 ) -> None:
     """Split the articles and cut the training questions into windows."""
+    if significance not in SIGNIFICANCES:
+        raise ValueError(f"significance must be one of {', '.join(SIGNIFICANCES)}, got {significance!r}")
     training, held_out = hold_out(load_data(data), held_out_share, split_seed)
     tokenizer = TextTokenizer.from_file(resolve_checkpoint(base) / "tokenizer.json")
     features = make_features(labelled_questions(training), tokenizer)
@@ -99,6 +103,7 @@ def prepare(
         "held_out_questions": len(held_out),
         "held_out_articles": [article.title for article in held_out.articles],
         "split_seed": split_seed,
+        "significance": significance,
     }
     (run / "run.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     typer.echo(f"{len(features)} windows of {len(training)} questions; {len(held_out)} questions held out")
@@ -106,7 +111,7 @@ def prepare(
 
 @app.command()
 @_plain_errors
-def finetune(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer reads a command
+def finetune(  # noqa: PLR0913, PLR0917 - as above
     run: Run,
     base: Base = BASE,
     epochs: Annotated[float, typer.Option(help="Passes over the windows; may be fractional.")] = 2.0,
@@ -131,7 +136,9 @@ def finetune(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer 
         start=digest(start) if start else "",
     )
     folder = run / name
-    network = load_weights(start, read_architecture(resolve_checkpoint(base))) if start else load_pretrained(base, seed)
+    network = (
+        load_weights(start, run_architecture(run, resolve_checkpoint(base))) if start else load_pretrained(base, seed)
+    )
     tuner = Finetuner(network, Features.load(run / "features.npz"), folder, settings, device=computing_device(device))
     done = tuner.run(stop_after or None)
     if done < tuner.steps:
@@ -169,7 +176,7 @@ def export_(  # noqa: PLR0913, PLR0917 - as above
         engine="reference" if scheme == "none" else engine,
     )
     inputs = ExportInputs(
-        network=_trained(run / weights_of, folder),
+        network=load_weights(run / weights_of / "weights.safetensors", run_architecture(run, folder)),
         features=Features.load(run / "features.npz"),
         tokenizer=folder / "tokenizer.json",
         held_out=list(load_squad(run / "held_out.json.gz")),
@@ -217,10 +224,6 @@ def score(
 
 add_training_stages(app, _plain_errors)
 add_stages(app, _plain_errors)
-
-
-def _trained(run: Path, base: Path) -> LengthAdaptiveMiniLM:
-    return load_weights(run / "weights.safetensors", read_architecture(base))
 
 
 def _efforts(run: Path, weights_of: str) -> dict[str, object]:

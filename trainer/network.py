@@ -40,6 +40,12 @@ class Batch:
         """Bool ``[b, n]``: whether a place holds a token and not padding."""
         return torch.arange(self.token_ids.shape[1], device=self.lengths.device)[None] < self.lengths[:, None]
 
+    @property
+    def question(self) -> Tensor:
+        """Bool ``[b, n]``: the tokens of segment 0, [CLS] and [SEP] left out."""
+        places = torch.arange(self.token_ids.shape[1], device=self.lengths.device)[None]
+        return (places > 0) & (places < self.segment_starts[:, None] - 1)
+
 
 class Embeddings(nn.Module):
     """Word, position and segment embeddings, summed and normalized."""
@@ -101,18 +107,21 @@ class Layer(nn.Module):
         return normed
 
 
-def significance(probabilities: Tensor, real: Tensor) -> Tensor:
-    """Attention that each token receives: probabilities summed over heads and real queries.
+def significance(probabilities: Tensor, real: Tensor, asking: Tensor | None = None) -> Tensor:
+    """Attention that each token receives: probabilities summed over heads and asking queries.
 
     Args:
         probabilities: ``[b, heads, n, n]`` (query, key), after softmax.
         real: bool ``[b, n]``.
+        asking: bool ``[b, n]``, none of them padding; None takes all of `real`.
 
     Returns:
-        float32 ``[b, n]``; minus infinity for padding.  Kim and Cho 2021, section 3.1 (from PoWER-BERT).
+        float32 ``[b, n]``; minus infinity for padding.  Kim and Cho 2021, section 3.1 (from PoWER-BERT), where all
+        real tokens ask; that the question's alone may is ours (trainer/LOG.md).
     """
-    from_real = probabilities.float().masked_fill(~real[:, None, :, None], 0.0)
-    return from_real.sum((1, 2)).masked_fill(~real, -math.inf)
+    queries = real if asking is None else asking
+    received = torch.matmul(queries[:, None, None].to(probabilities.dtype), probabilities)
+    return received.float().sum((1, 2)).masked_fill(~real, -math.inf)
 
 
 def most_significant(scores: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,7 +191,8 @@ class LengthAdaptiveMiniLM(nn.Module):
         left_out = [False] * len(self.layers) if skipped is None else skipped
         if kept is None:
             return self._encode(hidden, batch.real, left_out)
-        return self._drop_and_restore(hidden, batch.real, kept, protected, left_out)
+        asking = batch.question if self.architecture.significance == "question" else batch.real
+        return self._drop_and_restore(hidden, batch.real, asking, kept, protected, left_out)
 
     def _encode(self, hidden: Tensor, real: Tensor, skipped: Sequence[bool]) -> Tensor:
         bias = attention_bias(real, hidden.dtype)
@@ -192,8 +202,14 @@ class LengthAdaptiveMiniLM(nn.Module):
                 hidden = layer.feed_forward(layer.attend(hidden, bias)[0])
         return hidden
 
-    def _drop_and_restore(
-        self, hidden: Tensor, real: Tensor, kept: Tensor, protected: Tensor | None, skipped: Sequence[bool]
+    def _drop_and_restore(  # noqa: PLR0913, PLR0917 - what `encode` was given, with what it worked out of it
+        self,
+        hidden: Tensor,
+        real: Tensor,
+        asking: Tensor,
+        kept: Tensor,
+        protected: Tensor | None,
+        skipped: Sequence[bool],
     ) -> Tensor:
         restored = hidden
         places = torch.arange(hidden.shape[1], device=hidden.device)[None].expand(hidden.shape[0], -1)
@@ -203,7 +219,7 @@ class LengthAdaptiveMiniLM(nn.Module):
                 continue
             hidden, probabilities = layer.attend(hidden, attention_bias(real, hidden.dtype))
             if bool((counts < real.sum(1)).any()):
-                scores = significance(probabilities.detach(), real)
+                scores = significance(probabilities.detach(), real, asking.gather(1, places) & real)
                 if protected is not None:
                     scores = scores.masked_fill(protected.gather(1, places) & real, math.inf)
                 chosen, real = most_significant(scores, counts)

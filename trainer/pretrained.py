@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -70,6 +71,21 @@ def read_architecture(folder: Path) -> Architecture:
         )
     except KeyError as error:
         raise ValueError(f"{folder}: config.json lacks {error}") from error
+
+
+def run_architecture(run: Path, checkpoint: Path) -> Architecture:
+    """The sizes of the checkpoint, with what `prepare` set for the run.
+
+    Args:
+        run: folder with ``run.json``.
+        checkpoint: folder with ``config.json``.
+
+    Raises:
+        OSError: one of the files is missing.
+        ValueError: as of `read_architecture`, or a damaged ``run.json``.
+    """
+    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    return replace(read_architecture(checkpoint), significance=facts.get("significance", "all"))
 
 
 def load_pretrained(name_or_folder: str, seed: int) -> LengthAdaptiveMiniLM:

@@ -18,7 +18,7 @@ from trainer.average import average as average_weights
 from trainer.features import Features
 from trainer.loop import TrainingLoop
 from trainer.precision import computing_device, computing_dtype
-from trainer.pretrained import load_weights, read_architecture, resolve_checkpoint, save_weights
+from trainer.pretrained import load_weights, resolve_checkpoint, run_architecture, save_weights
 from trainer.teacher import Teacher, TeacherNetwork, TeacherRunner, TeachSettings, load_teacher
 from trainer.teacher_logits import TeacherLogits, write_logits
 from trainer.tensor_files import read_file
@@ -101,7 +101,7 @@ def adapt(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer rea
         start=digest(weights),
         teacher=digest(teacher) if teacher else "",
     )
-    network = load_weights(weights, read_architecture(resolve_checkpoint(base)))
+    network = load_weights(weights, run_architecture(run, resolve_checkpoint(base)))
     features = Features.load(run / "features.npz")
     logits = TeacherLogits.open(teacher, features) if teacher else None
     adapter = Adapter(network, features, run / name, settings, teacher=logits, device=computing_device(device))

@@ -30,6 +30,19 @@ def test_significance_counts_neither_padded_queries_nor_padded_keys() -> None:
     torch.testing.assert_close(found, torch.tensor([[1.6, 2.4, -INFINITE]]))
 
 
+def test_significance_may_be_what_the_question_alone_attends_to() -> None:
+    one_head = [[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8]]
+    other = [[0.2, 0.7, 0.1], [0.5, 0.1, 0.4], [0.9, 0.1, 0.0]]
+    asking = torch.tensor([[False, True, False]])
+    found = significance(torch.tensor([[one_head, other]]), torch.tensor([[True, True, True]]), asking)
+    torch.testing.assert_close(found, torch.tensor([[0.7, 0.8, 0.5]]))  # row 1 of both heads
+
+
+def test_the_question_is_segment_0_without_its_special_tokens() -> None:
+    batch = Batch(torch.zeros(2, 7, dtype=torch.int64), torch.tensor([4, 3]), torch.tensor([7, 5]))
+    assert batch.question.int().tolist() == [[0, 1, 1, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0]]
+
+
 def test_significance_of_a_sample_sums_to_heads_times_its_real_tokens() -> None:
     real = torch.tensor([[True] * 4, [True, True, False, False]])
     scores = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
