@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,21 @@ def build_graph(architecture: Architecture, tensors: Tensors, *, integer_product
     return _Builder(architecture, tensors, integer_products=integer_products).build()
 
 
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """What stands for the tokens that are left, one row each: hidden states, places, whether real, whether asking."""
+
+    hidden: Node
+    places: Node
+    real: Node
+    asking: Node
+
+    def gathered(self, chosen: Node) -> _Tokens:
+        axis = _const(0, np.int32)
+        hidden, places, real = (op.gather(each, chosen, axis) for each in (self.hidden, self.places, self.real))
+        return _Tokens(hidden, places, real, real if self.asking is self.real else op.gather(self.asking, chosen, axis))
+
+
 class _Builder:
     def __init__(self, architecture: Architecture, tensors: Tensors, *, integer_products: bool) -> None:
         self.integer_products = integer_products
@@ -61,11 +77,19 @@ class _Builder:
         hidden = self._embeddings()
         real = op.convert(op.less(self.places, self.real_length), np.float32)
         logits = self._head(hidden)
-        places = self.places
+        tokens = _Tokens(hidden, self.places, real, self._asking(real))
         for layer in range(self.architecture.layers):
-            hidden, real, places = self._layer(layer, hidden, real, places)
-            logits = op.scatter_update(logits, places, self._head(hidden), _const(0, np.int32))
+            tokens = self._layer(layer, tokens)
+            logits = op.scatter_update(logits, tokens.places, self._head(tokens.hidden), _const(0, np.int32))
         return self._with_outputs(logits)
+
+    def _asking(self, real: Node) -> Node:
+        """1 for the tokens whose attention makes others significant, ``[n]``."""
+        if self.architecture.significance == "all":
+            return real
+        after = op.greater(self.places, _const(0, np.int32))
+        before = op.less(self.places, op.subtract(self.segment_start, _const(1, np.int32)))
+        return op.convert(op.logical_and(after, before), np.float32)
 
     def _with_outputs(self, logits: Node) -> ov.Model:
         columns = op.split(logits, _const(1, np.int64), 2)
@@ -88,35 +112,34 @@ class _Builder:
         segments = op.gather(self._constant("embeddings.segment"), in_context, _const(0, np.int32))
         return self._norm(op.add(op.add(words, positions), segments), "embeddings.norm")
 
-    def _layer(self, layer: int, hidden: Node, real: Node, places: Node) -> tuple[Node, Node, Node]:
+    def _layer(self, layer: int, tokens: _Tokens) -> _Tokens:
         root = f"layers.{layer}"
-        mixed, scores = self._attention(f"{root}.qkv", hidden, real)
+        mixed, scores = self._attention(f"{root}.qkv", tokens)
         attended = self._linear(mixed, f"{root}.attention_output")
-        hidden = self._norm(op.add(hidden, attended), f"{root}.attention_norm")
-        chosen = self._most_significant(scores, real, layer)
-        axis = _const(0, np.int32)
-        hidden, real, places = (op.gather(tensor, chosen, axis) for tensor in (hidden, real, places))
-        inner = op.gelu(self._linear(hidden, f"{root}.intermediate"), "erf")
-        hidden = self._norm(op.add(hidden, self._linear(inner, f"{root}.output")), f"{root}.output_norm")
-        return hidden, real, places
+        hidden = self._norm(op.add(tokens.hidden, attended), f"{root}.attention_norm")
+        kept = replace(tokens, hidden=hidden).gathered(self._most_significant(scores, tokens.real, layer))
+        inner = op.gelu(self._linear(kept.hidden, f"{root}.intermediate"), "erf")
+        hidden = self._norm(op.add(kept.hidden, self._linear(inner, f"{root}.output")), f"{root}.output_norm")
+        return replace(kept, hidden=hidden)
 
-    def _attention(self, name: str, hidden: Node, real: Node) -> tuple[Node, Node]:
+    def _attention(self, name: str, tokens: _Tokens) -> tuple[Node, Node]:
         """Mixed values ``[n, hidden]`` and the tokens' significance ``[n]``."""
         heads = self.architecture.heads
         width = self.architecture.hidden // heads
         # the query rows carry 1 / sqrt(width) already: one pass over the scores less
         factor = np.ones((3 * self.architecture.hidden, 1), np.float32)
         factor[: self.architecture.hidden] = 1.0 / math.sqrt(width)
-        qkv = op.reshape(self._linear(hidden, name, factor), _const([0, 3, heads, width], np.int64), special_zero=True)
+        rows = self._linear(tokens.hidden, name, factor)
+        qkv = op.reshape(rows, _const([0, 3, heads, width], np.int64), special_zero=True)
         parts = op.split(op.transpose(qkv, _const([1, 2, 0, 3], np.int64)), _const(0, np.int64), 3).outputs()
         query, key, value = (op.squeeze(part, _const([0], np.int64)) for part in parts)
-        bias = op.multiply(op.subtract(_const(1.0, np.float32), real), _const(PADDING_BIAS, np.float32))
+        bias = op.multiply(op.subtract(_const(1.0, np.float32), tokens.real), _const(PADDING_BIAS, np.float32))
         probabilities = op.softmax(op.add(op.matmul(query, key, transpose_a=False, transpose_b=True), bias), 2)
         mixed = op.transpose(
             op.matmul(probabilities, value, transpose_a=False, transpose_b=False), _const([1, 0, 2], np.int64)
         )
         received = op.matmul(
-            op.reshape(real, _const([1, 1, -1], np.int64), special_zero=False),
+            op.reshape(tokens.asking, _const([1, 1, -1], np.int64), special_zero=False),
             probabilities,
             transpose_a=False,
             transpose_b=False,
@@ -127,7 +150,7 @@ class _Builder:
     def _most_significant(self, scores: Node, real: Node, layer: int) -> Node:
         """Places of the tokens that `layer` keeps; padding ranks last, ties go to the earlier token."""
         count = op.gather(self.kept, _const(layer, np.int32), _const(0, np.int32))
-        # every real token has a positive score, so -1 ranks padding last
+        # no real token has a negative score, so -1 ranks padding last
         ranked = op.subtract(op.multiply(scores, real), op.subtract(_const(1.0, np.float32), real))
         return op.topk(ranked, count, 0, "max", "value", index_element_type="i32", stable=True).output(1)
 

@@ -63,15 +63,23 @@ class ReferenceEngine:
         places = torch.arange(count)
         hidden = self._embed(torch.from_numpy(window.token_ids).long(), places, window.segment_start)
         restored = hidden.clone()
+        asking = self._asking(places, window.segment_start)
         for layer, kept in enumerate(configuration.kept_tokens(count)):
-            hidden, significance = self._attend(f"layers.{layer}", hidden)
+            hidden, probabilities = self._attend(f"layers.{layer}", hidden)
             if kept < len(places):
+                significance = probabilities[:, asking[places]].sum((0, 1))
                 chosen = significance.argsort(descending=True, stable=True)[:kept].sort().values
                 hidden, places = hidden[chosen], places[chosen]
             hidden = self._feed_forward(f"layers.{layer}", hidden)
             restored[places] = hidden
         logits = functional.linear(restored, self._tensors["head.weight"], self._tensors["head.bias"])
         return WindowLogits(logits[:, 0].numpy().copy(), logits[:, 1].numpy().copy())
+
+    def _asking(self, places: Tensor, segment_start: int) -> Tensor:
+        """Bool ``[n]``: the tokens whose attention makes others significant."""
+        if self._architecture.significance == "all":
+            return torch.ones_like(places, dtype=torch.bool)
+        return (places > 0) & (places < segment_start - 1)
 
     def _embed(self, ids: Tensor, places: Tensor, segment_start: int) -> Tensor:
         get = self._tensors
@@ -80,13 +88,13 @@ class ReferenceEngine:
         return self._norm("embeddings.norm", summed)
 
     def _attend(self, root: str, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden states ``[n, hidden]`` and significance ``[n]``: probabilities summed over heads and queries."""
+        """Hidden states ``[n, hidden]`` and attention probabilities ``[heads, n, n]`` (query, key)."""
         count, heads = hidden.shape[0], self._architecture.heads
         query, key, value = self._linear(f"{root}.qkv", hidden).view(count, 3, heads, -1).permute(1, 2, 0, 3)
         probabilities = (query @ key.transpose(1, 2) / math.sqrt(self._architecture.head_size)).softmax(-1)
         mixed = (probabilities @ value).transpose(0, 1).reshape(count, -1)
         attended = hidden + self._linear(f"{root}.attention_output", mixed)
-        return self._norm(f"{root}.attention_norm", attended), probabilities.sum((0, 1))
+        return self._norm(f"{root}.attention_norm", attended), probabilities
 
     def _feed_forward(self, root: str, hidden: Tensor) -> Tensor:
         inner = functional.gelu(self._linear(f"{root}.intermediate", hidden))

@@ -23,7 +23,8 @@ from server.profiles import store_profile
 from server.settings import Settings
 from tests.integration.prometheus_server import PrometheusServer, prometheus_binary
 
-TOO_FAST = 1.5
+# Also where the probe met a slow moment of a shared host, the profile stays too fast for the quiet ones.
+TOO_FAST = 2.5
 HIGHEST_TRIM = 2.0
 WINDOW_S = 20
 PATIENCE_S = 180.0

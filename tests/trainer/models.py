@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ from trainer.quantize import float_tensors, int8_tensors, observe
 SHAPE = Architecture(
     layers=3, hidden=32, heads=4, intermediate=64, vocabulary=TINY.vocabulary, positions=80, layer_norm_epsilon=1e-12
 )
+QUESTION = replace(SHAPE, significance="question")
 FULL = full_configuration(SHAPE.layers)
 DROPPING = LengthConfiguration("c01", (0.9, 0.6, 0.3))
 EDGES = (3, 15, 16, 17, 31, 32, 33, 47, 48, 49, 79, 80)  # around the engine's length buckets
@@ -52,26 +53,27 @@ def window(length: int, seed: int = 0, vocabulary: int = SHAPE.vocabulary) -> To
     return Tokens(ids, min(1 + length // 5, length))
 
 
-def publish(root: Path, name: str, tensors: Tensors, scheme: str) -> Artifact:
+def publish(root: Path, name: str, tensors: Tensors, scheme: str, architecture: Architecture = SHAPE) -> Artifact:
     """An artifact of these tensors; the table's and the tokenizer's contents do not matter to an engine."""
 
     def build(folder: Path) -> ModelDescription:
         write_tiny_files(folder)
-        write_tensors(folder / "model.safetensors", tensors, SHAPE, scheme)
-        tiny_table(SHAPE).write(folder / "pareto_table.json")
-        return tiny_description(SHAPE, scheme)
+        write_tensors(folder / "model.safetensors", tensors, architecture, scheme)
+        tiny_table(architecture).write(folder / "pareto_table.json")
+        return tiny_description(architecture, scheme)
 
     ModelStore(root).publish(name, build, created=CREATED)
     return ModelStore(root).load(name)
 
 
 def publish_models(root: Path) -> None:
-    """``int8``, ``smooth`` (int8 with SmoothQuant) and ``float`` of one network, and the artifact ``tiny``."""
+    """``int8``, ``smooth`` (SmoothQuant), ``question`` (its significance), ``float`` of one network, and ``tiny``."""
     network = random_network(SHAPE, seed=2, scale=0.2)
     publish(root, "float", float_tensors(network), "none")
     ranges = observe(network, [random_batch((12, 40, 80, 33), SHAPE, seed) for seed in range(4)])
     publish(root, "int8", int8_tensors(network, ranges, smoothing=0.0), "int8")
     publish(root, "smooth", int8_tensors(network, ranges, smoothing=0.5), "int8")
+    publish(root, "question", int8_tensors(network, ranges, smoothing=0.0), "int8", QUESTION)
     publish_tiny(root)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model_store import Artifact, LengthConfiguration, full_configuration
+from model_store import SIGNIFICANCES, Artifact, LengthConfiguration, full_configuration
 from server.engine.reference import ReferenceEngine
 from tests.trainer.helpers import SMALL, kept_of, one_of, random_batch, random_network
 from trainer.network import Batch, Layer, LengthAdaptiveMiniLM, most_significant, significance
@@ -192,9 +193,12 @@ def float_artifact(network: LengthAdaptiveMiniLM) -> Artifact:
 
 
 @pytest.mark.parametrize("configuration", [full_configuration(3), DROPPING], ids=["full", "dropping"])
+@pytest.mark.parametrize("significance", SIGNIFICANCES)
 @torch.inference_mode()
-def test_the_network_that_is_trained_and_the_reference_engine_agree(configuration: LengthConfiguration) -> None:
-    network = random_network(seed=4)
+def test_the_network_that_is_trained_and_the_reference_engine_agree(
+    configuration: LengthConfiguration, significance: str
+) -> None:
+    network = random_network(replace(SMALL, significance=significance), seed=4)
     batch = random_batch((9, 40, 17, 2, 33, 64, 24), seed=5)
     windows = [
         SimpleNamespace(token_ids=one.token_ids[0].numpy().astype(np.int32), segment_start=int(one.segment_starts[0]))

@@ -64,7 +64,7 @@ def assert_alike(found: NDArray[np.float32], expected: NDArray[np.float32], conf
     assert outside.sum() <= (0 if configuration.is_full else SWAPPED), np.abs(found - expected).max(axis=0)
 
 
-@pytest.mark.parametrize("model", ["int8", "smooth"])
+@pytest.mark.parametrize("model", ["int8", "smooth", "question"])
 @pytest.mark.parametrize("configuration", [FULL, DROPPING], ids=lambda one: str(one.id))
 @pytest.mark.parametrize("length", EDGES)
 def test_openvino_computes_what_the_reference_computes(
@@ -94,6 +94,7 @@ def test_the_parity_test_would_see_a_difference(engines: Engines) -> None:
     others = {
         "nothing dropped": answer(reference, window(80), FULL),
         "dropped elsewhere": answer(reference, window(80), LengthConfiguration("c01", (0.9, 0.6, 0.4))),
+        "significant to others": answer(engines("reference", "question"), window(80), DROPPING),
         "another segment": answer(reference, Tokens(window(80).token_ids, window(80).segment_start + 9), DROPPING),
         "start and end exchanged": right[::-1],
         "shifted by one": np.roll(right, 1, axis=1),
