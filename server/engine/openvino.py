@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import openvino as ov
 
-from model_store.length_config import LengthConfiguration
+from model_store.length_config import MINIMUM_TOKENS, LengthConfiguration
 from server.engine.checks import check_call
 from server.engine.interface import (
     EngineInfo,
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 BUCKET_STEP = 16
 """Windows are padded to a multiple of this: the runtime makes kernels per shape, so shapes must be few."""
+
+KEPT_STEP = 8
+"""What a layer keeps of a window is padded to a multiple of this, for the same reason."""
 
 _WARM_UP_ROUNDS = 2  # the first call of a shape makes its kernels, the second its memory
 
@@ -74,11 +77,15 @@ class OpenVinoEngine:
         self.info = EngineInfo("openvino", device, threads, arithmetic, length_step=BUCKET_STEP)
 
     def warm_up(self, configurations: Sequence[LengthConfiguration]) -> None:
-        """Run every bucket up to the reading default's longest window, under every configuration."""
-        longest = min(self._max_length, self._architecture.positions)
+        """Give every layer every number of rows that windows up to the reading default's longest can bring it."""
+        met: set[tuple[int, int]] = set()
         for configuration in configurations:
-            for length in range(BUCKET_STEP, longest + BUCKET_STEP, BUCKET_STEP):
-                ids = np.full(min(length, longest), self._pad_id, dtype=np.int32)
+            for length in range(MINIMUM_TOKENS, min(self._max_length, self._architecture.positions) + 1):
+                shapes = set(enumerate(self._rows(length, configuration)))
+                if shapes <= met:
+                    continue
+                met |= shapes
+                ids = np.full(length, self._pad_id, dtype=np.int32)
                 for _ in range(_WARM_UP_ROUNDS):
                     self._infer(_Probe(ids, 1), configuration)
 
@@ -93,22 +100,27 @@ class OpenVinoEngine:
         """Free graph and weights."""
         self._request = None
 
+    def _rows(self, length: int, configuration: LengthConfiguration) -> tuple[int, ...]:
+        """Rows that enter the first layer, then those that each layer hands on, for a window of `length` tokens."""
+        size = _rounded_up(length, BUCKET_STEP, self._architecture.positions)
+        if configuration.is_full:
+            return (size,) * (self._architecture.layers + 1)  # padding stays, masked: one shape per bucket
+        return (size, *(_rounded_up(count, KEPT_STEP, size) for count in configuration.kept_tokens(length)))
+
     def _infer(self, window: WindowTokens, configuration: LengthConfiguration) -> WindowLogits:
         if self._request is None:
             raise ValueError("the engine is closed")
         length = len(window.token_ids)
-        size = min(-(-length // BUCKET_STEP) * BUCKET_STEP, self._architecture.positions)
+        size, *rows = self._rows(length, configuration)
         token_ids = np.full(size, self._pad_id, dtype=np.int32)
         token_ids[:length] = window.token_ids
-        kept = configuration.kept_tokens(length)
-        if configuration.is_full:
-            kept = (size,) * self._architecture.layers  # padding stays, masked: one shape per bucket
         outputs = self._request.infer(
             {
                 "token_ids": token_ids,
                 "segment_start": np.asarray(window.segment_start, dtype=np.int32),
                 "real_length": np.asarray(length, dtype=np.int32),
-                "kept": np.asarray(kept, dtype=np.int32),
+                "kept": np.asarray(configuration.kept_tokens(length), dtype=np.int32),
+                "rows": np.asarray(rows, dtype=np.int32),
             },
             share_inputs=True,
             share_outputs=True,
@@ -121,6 +133,10 @@ class OpenVinoEngine:
 class _Probe:
     token_ids: IntArray
     segment_start: int
+
+
+def _rounded_up(count: int, step: int, most: int) -> int:
+    return min(-(-count // step) * step, most)
 
 
 def _precision(core: ov.Core, wanted: str) -> str:

@@ -5,9 +5,12 @@ One window at a time (batch 1).  Inputs, all int32:
 - ``token_ids`` ``[n]``: a window padded to its length bucket;
 - ``segment_start`` ``[]``: index of the first token of segment 1;
 - ``real_length`` ``[]``: tokens that are no padding;
-- ``kept`` ``[layers]``: tokens that each layer keeps, non-increasing, at most ``n``.
+- ``kept`` ``[layers]``: tokens that each layer keeps, non-increasing, at most ``real_length``;
+- ``rows`` ``[layers]``: rows that each layer hands on, at least as many; what is not a kept token is padding.
 
-Outputs, float32 ``[n]``: ``start`` and ``end`` logits.
+Outputs, float32 ``[n + 1]``: ``start`` and ``end`` logits; the last of each, and those of padding, mean nothing.
+
+The runtime makes kernels per shape, and shapes follow ``rows``: rounded up, they are few for any text.
 
 Drop-and-Restore (Kim and Cho 2021, section 3.3) restores hidden states and then applies the head.  The head
 works token by token, so here each layer's kept tokens go through the head and their *logits* are restored:
@@ -55,11 +58,6 @@ class _Tokens:
     real: Node
     asking: Node
 
-    def gathered(self, chosen: Node) -> _Tokens:
-        axis = _const(0, np.int32)
-        hidden, places, real = (op.gather(each, chosen, axis) for each in (self.hidden, self.places, self.real))
-        return _Tokens(hidden, places, real, real if self.asking is self.real else op.gather(self.asking, chosen, axis))
-
 
 class _Builder:
     def __init__(self, architecture: Architecture, tensors: Tensors, *, integer_products: bool) -> None:
@@ -70,13 +68,15 @@ class _Builder:
         self.segment_start = op.parameter([], np.int32, name="segment_start")
         self.real_length = op.parameter([], np.int32, name="real_length")
         self.kept = op.parameter([architecture.layers], np.int32, name="kept")
+        self.rows = op.parameter([architecture.layers], np.int32, name="rows")
 
     def build(self) -> ov.Model:
         count = op.squeeze(op.shape_of(self.token_ids, output_type="i32"), _const([0], np.int64))
-        self.places = op.range(_const(0, np.int32), count, _const(1, np.int32), output_type="i32")
+        self.places = _range(count)
+        self.nowhere = count
         hidden = self._embeddings()
         real = op.convert(op.less(self.places, self.real_length), np.float32)
-        logits = self._head(hidden)
+        logits = op.concat([self._head(hidden), _const(np.zeros((1, 2)), np.float32)], 0)
         tokens = _Tokens(hidden, self.places, real, self._asking(real))
         for layer in range(self.architecture.layers):
             tokens = self._layer(layer, tokens)
@@ -98,7 +98,7 @@ class _Builder:
             flat = op.squeeze(column, _const([1], np.int64))
             flat.output(0).set_names({name})
             results.append(op.result(flat, name=name))
-        parameters = [self.token_ids, self.segment_start, self.real_length, self.kept]
+        parameters = [self.token_ids, self.segment_start, self.real_length, self.kept, self.rows]
         for parameter in parameters:
             parameter.output(0).set_names({parameter.get_friendly_name()})
         return ov.Model(results, parameters, "length_adaptive_minilm")
@@ -117,7 +117,7 @@ class _Builder:
         mixed, scores = self._attention(f"{root}.qkv", tokens)
         attended = self._linear(mixed, f"{root}.attention_output")
         hidden = self._norm(op.add(tokens.hidden, attended), f"{root}.attention_norm")
-        kept = replace(tokens, hidden=hidden).gathered(self._most_significant(scores, tokens.real, layer))
+        kept = self._most_significant(replace(tokens, hidden=hidden), scores, layer)
         inner = op.gelu(self._linear(kept.hidden, f"{root}.intermediate"), "erf")
         hidden = self._norm(op.add(kept.hidden, self._linear(inner, f"{root}.output")), f"{root}.output_norm")
         return replace(kept, hidden=hidden)
@@ -147,12 +147,19 @@ class _Builder:
         scores = op.reduce_sum(received, _const([0, 1], np.int64))
         return op.reshape(mixed, _const([0, self.architecture.hidden], np.int64), special_zero=True), scores
 
-    def _most_significant(self, scores: Node, real: Node, layer: int) -> Node:
-        """Places of the tokens that `layer` keeps; padding ranks last, ties go to the earlier token."""
-        count = op.gather(self.kept, _const(layer, np.int32), _const(0, np.int32))
+    def _most_significant(self, tokens: _Tokens, scores: Node, layer: int) -> _Tokens:
+        """The tokens that `layer` keeps, most significant first, then padding; ties go to the earlier token."""
+        kept, rows = (op.gather(each, _const(layer, np.int32), _const(0, np.int32)) for each in (self.kept, self.rows))
         # no real token has a negative score, so -1 ranks padding last
-        ranked = op.subtract(op.multiply(scores, real), op.subtract(_const(1.0, np.float32), real))
-        return op.topk(ranked, count, 0, "max", "value", index_element_type="i32", stable=True).output(1)
+        ranked = op.subtract(op.multiply(scores, tokens.real), op.subtract(_const(1.0, np.float32), tokens.real))
+        chosen = op.topk(ranked, rows, 0, "max", "value", index_element_type="i32", stable=True).output(1)
+        hidden, places, asking = (
+            op.gather(each, chosen, _const(0, np.int32)) for each in (tokens.hidden, tokens.places, tokens.asking)
+        )
+        stays = op.less(_range(rows), kept)  # never more than there are real tokens, which rank first
+        real = op.convert(stays, np.float32)
+        asking = real if tokens.asking is tokens.real else op.multiply(asking, real)
+        return _Tokens(hidden, op.select(stays, places, self.nowhere), real, asking)
 
     def _linear(self, source: Node, name: str, factor: NDArray[np.float32] | None = None) -> Node:
         """``FakeQuantize -> MatMul -> bias``, which the CPU plugin turns into one u8 x s8 kernel."""
@@ -190,6 +197,10 @@ class _Builder:
 
     def _constant(self, name: str) -> Node:
         return op.constant(self.tensors[name])
+
+
+def _range(count: Node) -> Node:
+    return op.range(_const(0, np.int32), count, _const(1, np.int32), output_type="i32")
 
 
 def _const(value: Any, dtype: Any) -> Node:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -157,16 +158,30 @@ def test_warming_up_changes_no_answer(store: Path, name: str) -> None:
     engine.close()
 
 
-def test_warming_up_meets_every_bucket_of_every_configuration(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_warming_up_no_text_brings_a_layer_a_new_number_of_rows(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine: Any = fresh(store, "openvino", "tiny")
-    met = set()
+    asked: list[dict[str, Any]] = []
+    infer = engine._request.infer
 
-    def note(tokens: Tokens, configuration: LengthConfiguration) -> None:
-        met.add((len(tokens.token_ids), configuration.id))
+    def noted(inputs: dict[str, Any], **options: bool) -> object:
+        asked.append(inputs)
+        return infer(inputs, **options)
 
-    monkeypatch.setattr(engine, "_infer", note)
-    engine.warm_up([point.configuration for point in ModelStore(store).load("tiny").table.points])
-    assert met == {(length, id_) for length in (16, 32, 48) for id_ in ("full", "c01")}  # max_length is 48
+    def met() -> set[tuple[int, int]]:
+        return {(layer, rows) for each in asked for layer, rows in enumerate((len(each["token_ids"]), *each["rows"]))}
+
+    monkeypatch.setattr(engine, "_request", SimpleNamespace(infer=noted))
+    configurations = [point.configuration for point in ModelStore(store).load("tiny").table.points]
+    engine.warm_up(configurations)
+    warm, calls = met(), len(asked)
+    for configuration in configurations:
+        for length in range(2, 49):  # max_length is 48
+            answer(engine, window(length, vocabulary=TINY.vocabulary), configuration)
+    assert met() == warm
+    assert calls < len(asked)
+    assert {rows % 8 for _, rows in warm} == {0}
 
 
 def without_bf16(self: ov.Core, device: str, name: str) -> object:

@@ -120,6 +120,8 @@ def test_padding_never_changes_the_answer(
     assert (answer(engine, window(length), configuration) == padded).all()
     monkeypatch.setattr("server.engine.openvino.BUCKET_STEP", 1)
     assert_alike(answer(engine, window(length), configuration), padded, configuration)
+    monkeypatch.setattr("server.engine.openvino.KEPT_STEP", 1)
+    assert_alike(answer(engine, window(length), configuration), padded, configuration)
     monkeypatch.setattr("server.engine.openvino.BUCKET_STEP", SHAPE.positions)
     assert_alike(answer(engine, window(length), configuration), padded, configuration)
 
