@@ -75,7 +75,7 @@ class _Builder:
         self.places = _range(count)
         self.nowhere = count
         hidden = self._embeddings()
-        real = op.convert(op.less(self.places, self.real_length), np.float32)
+        real = op.less(self.places, self.real_length)
         logits = op.concat([self._head(hidden), _const(np.zeros((1, 2)), np.float32)], 0)
         tokens = _Tokens(hidden, self.places, real, self._asking(real))
         for layer in range(self.architecture.layers):
@@ -84,12 +84,12 @@ class _Builder:
         return self._with_outputs(logits)
 
     def _asking(self, real: Node) -> Node:
-        """1 for the tokens whose attention makes others significant, ``[n]``."""
+        """Whether a token's attention makes others significant, ``[n]``."""
         if self.architecture.significance == "all":
             return real
         after = op.greater(self.places, _const(0, np.int32))
         before = op.less(self.places, op.subtract(self.segment_start, _const(1, np.int32)))
-        return op.convert(op.logical_and(after, before), np.float32)
+        return op.logical_and(after, before)
 
     def _with_outputs(self, logits: Node) -> ov.Model:
         columns = op.split(logits, _const(1, np.int64), 2)
@@ -133,13 +133,13 @@ class _Builder:
         qkv = op.reshape(rows, _const([0, 3, heads, width], np.int64), special_zero=True)
         parts = op.split(op.transpose(qkv, _const([1, 2, 0, 3], np.int64)), _const(0, np.int64), 3).outputs()
         query, key, value = (op.squeeze(part, _const([0], np.int64)) for part in parts)
-        bias = op.multiply(op.subtract(_const(1.0, np.float32), tokens.real), _const(PADDING_BIAS, np.float32))
+        bias = _either(tokens.real, 0.0, PADDING_BIAS)
         probabilities = op.softmax(op.add(op.matmul(query, key, transpose_a=False, transpose_b=True), bias), 2)
         mixed = op.transpose(
             op.matmul(probabilities, value, transpose_a=False, transpose_b=False), _const([1, 0, 2], np.int64)
         )
         received = op.matmul(
-            op.reshape(tokens.asking, _const([1, 1, -1], np.int64), special_zero=False),
+            op.reshape(_either(tokens.asking, 1.0, 0.0), _const([1, 1, -1], np.int64), special_zero=False),
             probabilities,
             transpose_a=False,
             transpose_b=False,
@@ -151,15 +151,14 @@ class _Builder:
         """The tokens that `layer` keeps, most significant first, then padding; ties go to the earlier token."""
         kept, rows = (op.gather(each, _const(layer, np.int32), _const(0, np.int32)) for each in (self.kept, self.rows))
         # no real token has a negative score, so -1 ranks padding last
-        ranked = op.subtract(op.multiply(scores, tokens.real), op.subtract(_const(1.0, np.float32), tokens.real))
+        ranked = op.select(tokens.real, scores, _const(-1.0, np.float32))
         chosen = op.topk(ranked, rows, 0, "max", "value", index_element_type="i32", stable=True).output(1)
         hidden, places, asking = (
             op.gather(each, chosen, _const(0, np.int32)) for each in (tokens.hidden, tokens.places, tokens.asking)
         )
-        stays = op.less(_range(rows), kept)  # never more than there are real tokens, which rank first
-        real = op.convert(stays, np.float32)
-        asking = real if tokens.asking is tokens.real else op.multiply(asking, real)
-        return _Tokens(hidden, op.select(stays, places, self.nowhere), real, asking)
+        real = op.less(_range(rows), kept)  # never more than there are real tokens, which rank first
+        asking = real if tokens.asking is tokens.real else op.logical_and(asking, real)
+        return _Tokens(hidden, op.select(real, places, self.nowhere), real, asking)
 
     def _linear(self, source: Node, name: str, factor: NDArray[np.float32] | None = None) -> Node:
         """``FakeQuantize -> MatMul -> bias``, which the CPU plugin turns into one u8 x s8 kernel."""
@@ -201,6 +200,15 @@ class _Builder:
 
 def _range(count: Node) -> Node:
     return op.range(_const(0, np.int32), count, _const(1, np.int32), output_type="i32")
+
+
+def _either(condition: Node, yes: float, no: float) -> Node:
+    """Float32 by a condition.
+
+    A conversion of the condition, scaled, would do; but the runtime takes that for a dequantization, moves it across
+    the additions behind it, and adds attention scores to masks in units of the mask: 10,000.
+    """
+    return op.select(condition, _const(yes, np.float32), _const(no, np.float32))
 
 
 def _const(value: Any, dtype: Any) -> Node:
