@@ -93,26 +93,28 @@ class Admission:
         """By how much the latest of `ticket` and the strict requests behind it would be late; at most 0: nobody."""
         row = queue.place(ticket)
         busy_ns, busy_excess_ns = _left(running, now_ns)
-        cheapest, finish_by, strict = queue.times_ns()[:, 0] * factor, queue.finish_by_ns(), queue.strict()
-        excess = queue.excess() * cheapest
+        cheapest, promised = queue.times_ns()[:, 0] * factor, queue.promised_ns()
+        squares = queue.excess() * cheapest
+        squares *= squares
         rest_ns = _rest_ns(running)
         if running is not None and rest_ns:  # after this part it waits again, in its own place
             place = queue.place(running.ticket)
             cheapest = np.insert(cheapest, place, rest_ns)
-            excess = np.insert(excess, place, rest_ns * (running.upper_ns / running.expected_ns - 1.0))
-            finish_by = np.insert(finish_by, place, running.ticket.finish_by_ns)
-            strict = np.insert(strict, place, running.ticket.strict)
+            squares = np.insert(squares, place, (rest_ns * (running.upper_ns / running.expected_ns - 1.0)) ** 2)
+            promised = np.insert(promised, place, running.ticket.finish_by_ns if running.ticket.strict else np.inf)
             row += running.ticket.key < ticket.key
         own_ns = float(ticket.rung_ns[0]) * factor
-        before_ns = busy_ns + float(cheapest[:row].sum()) + own_ns
-        before_squares = busy_excess_ns**2 + float(np.square(excess[:row]).sum()) + (own_ns * ticket.excess) ** 2
+        before_ns = busy_ns + float(np.add.reduce(cheapest[:row])) + own_ns
+        before_squares = busy_excess_ns**2 + float(np.add.reduce(squares[:row])) + (own_ns * ticket.excess) ** 2
         late: float = before_ns + before_squares**0.5 - (ticket.finish_by_ns - now_ns)
-        if not strict[row:].any():
+        if row == len(cheapest):
             return late
-        ends = before_ns + np.cumsum(cheapest[row:])
-        ends += np.sqrt(before_squares + np.cumsum(np.square(excess[row:])))
-        behind = (ends - (finish_by[row:] - now_ns))[strict[row:]]
-        return max(late, float(behind.max()))
+        spread = squares[row:].cumsum()
+        spread += before_squares
+        ends = np.sqrt(spread, out=spread)
+        ends += cheapest[row:].cumsum()
+        ends -= promised[row:]
+        return max(late, float(np.maximum.reduce(ends)) + before_ns + now_ns)
 
 
 def _left(running: Dispatch | None, now_ns: int) -> tuple[float, float]:

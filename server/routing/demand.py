@@ -33,9 +33,10 @@ class Demand:
     def observe(self, times_ns: FloatArray, now_ns: int, *, busy: bool = True) -> None:
         """A request that takes `times_ns`, ``[rungs]``, was offered, while the engine was `busy` or not."""
         self._fade(now_ns)
-        self._all += self._counted(times_ns)
+        counted = self._counted(times_ns)
+        self._all += counted
         if busy:
-            self._behind += self._counted(times_ns)
+            self._behind += counted
 
     def busy(self, expected_ns: float, now_ns: int) -> None:
         """An inference has begun."""
@@ -51,10 +52,11 @@ class Demand:
         own = 0.0 if without_ns is None else self._counted(without_ns)
         busy_ns = min(max(self._busy, self._memory_ns / 8), self._memory_ns)
         load: FloatArray = np.minimum((self._all - own) / self._memory_ns, (self._behind - own) / busy_ns)
-        return np.maximum(0.0, load)
+        return np.maximum(0.0, load, out=load)
 
     def _counted(self, times_ns: FloatArray) -> FloatArray:
-        return np.minimum(times_ns, _MOST_OF_ONE * self._memory_ns)
+        most = _MOST_OF_ONE * self._memory_ns
+        return times_ns if times_ns[-1] <= most else np.minimum(times_ns, most)  # a ladder's times do not fall
 
     def _fade(self, now_ns: int) -> None:
         if self._last_ns is not None and now_ns > self._last_ns:
@@ -93,11 +95,12 @@ class Hurry:
             now_ns - self._memory_ns, self._offers.oldest_ns, self._busy.oldest_ns
         )  # both over the same time
         waits = self._offers.since(since_ns)
-        waits = waits[waits < times_ns.max()]
+        waits = waits[waits < np.maximum.reduce(times_ns)]
         if not len(waits):
             return np.zeros(len(times_ns))
-        busy_ns = max(float(self._busy.since(since_ns).sum()), self._memory_ns / 16)
-        lost: FloatArray = np.maximum(0.0, times_ns[:, None] - waits).sum(axis=1) / busy_ns
+        busy_ns = max(float(np.add.reduce(self._busy.since(since_ns))), self._memory_ns / 16)
+        over = times_ns[:, None] - waits
+        lost: FloatArray = np.add.reduce(np.maximum(0.0, over, out=over), axis=1) / busy_ns
         return lost
 
 

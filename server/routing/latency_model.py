@@ -5,6 +5,7 @@ See README.md in this folder for the formulas and for how the bias of choosing b
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -106,7 +107,7 @@ class LatencyModel:
         """
         if not window_lengths:
             raise ValueError("a request has at least one window")
-        length_class = int(np.searchsorted(_LENGTH_EDGES, sum(window_lengths)))
+        length_class = bisect_left(_LENGTH_EDGES, sum(window_lengths))
         times = self.profile.inference_ns(window_lengths)
         answer = max(_LEAST_ANSWER_NS, self.profile.answer_time_ns(len(window_lengths)))
         return Work(len(window_lengths), length_class, times, times * self._refined[:, length_class], answer)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,27 +60,30 @@ class View:
         fits: BoolArray = self.head_upper_ns <= self.head_slack_ns
         return fits
 
-    def rest_in_time(self, rung: int, head_ns: float, head_excess_ns: float) -> bool:
-        """Whether all who count can be in time behind the head, everyone at `rung`, after a head that takes so long.
+    def rest_in_time(self) -> Callable[[int], bool]:
+        """Whether all who count can be in time, if everyone, the head too, is at the rung given.
 
         The times of all before somebody add up; what they may take beyond expectation adds up as the root of the
-        sum of squares, for they are late independently of each other.
-
-        Args:
-            rung: of those behind.
-            head_ns: the head's expected time.
-            head_excess_ns: its upper quantile minus that.
+        sum of squares, for they are late independently of each other.  So it is for every cheaper rung, too.
         """
-        if not len(self.rest_base_ns):
-            return True
-        times = self.rest_base_ns[:, rung] * self.factor
-        spread = times * self.rest_excess
-        np.square(spread, out=spread)
-        spread[0] += head_excess_ns**2
-        ends = np.sqrt(spread.cumsum())
-        ends += times.cumsum()
-        late = ends > self.rest_slack_ns - head_ns
-        return not bool((late & self.rest_counts).any())
+        upper_ns = np.maximum.accumulate(self.head_upper_ns)
+        limits = np.where(self.rest_counts, self.rest_slack_ns, np.inf)
+        limits /= self.factor  # what follows is in times of the profile
+
+        def in_time(rung: int) -> bool:
+            configuration = self.head_rungs[rung]
+            head = float(self.head_typical_ns[configuration]) / self.factor
+            times = self.rest_base_ns[:, rung]
+            spread = times * self.rest_excess
+            spread *= spread
+            spread[0] += (float(upper_ns[configuration]) / self.factor - head) ** 2
+            ends = spread.cumsum()
+            np.sqrt(ends, out=ends)
+            ends += times.cumsum()
+            ends -= limits
+            return bool(np.maximum.reduce(ends) <= -head)
+
+        return in_time if len(limits) else lambda _: True
 
 
 class Policy(Protocol):
@@ -117,6 +121,7 @@ class LookAhead:
 
     def __init__(self, f1: FloatArray) -> None:
         self._rungs = np.arange(len(f1))
+        self._last = 0
 
     def ladder(self, base_ns: FloatArray) -> IntArray:  # noqa: ARG002 - the same for all
         """Each configuration is a rung."""
@@ -127,7 +132,8 @@ class LookAhead:
 
     def choose(self, view: View) -> int:
         """See the class."""
-        return _richest(np.flatnonzero(view.in_time()), view)
+        self._last = _richest(np.flatnonzero(view.in_time()), view, self._last)
+        return self._last
 
 
 class BacklogPrice:
@@ -166,18 +172,19 @@ class BacklogPrice:
             memory_ns: for how long an arrival counts in the load.
         """
         self._f1 = np.maximum.accumulate(f1)
-        self._prices = _prices(self._f1, typical_ns, rungs)
+        self._prices = _prices(self._f1, typical_ns, rungs)[:, None]
         self._foresight = foresight
         self._seen: tuple[FloatArray, IntArray] = (np.zeros(0), np.zeros(0, dtype=np.int64))  # asked for twice in a row
         self._demand = Demand(rungs, memory_ns)
         self._hurry = Hurry(memory_ns * 4)
+        self._last = 0
 
     def ladder(self, base_ns: FloatArray) -> IntArray:
         """The configuration of the largest F1 minus price x time, at each price."""
         if base_ns is self._seen[0]:
             return self._seen[1]
-        worth = self._f1[None, :] - self._prices[:, None] * base_ns[None, :]
-        rungs: IntArray = worth.argmax(axis=1)
+        cost = self._prices * base_ns
+        rungs: IntArray = (self._f1 - cost).argmax(axis=1)
         self._seen = (base_ns, rungs)
         return rungs
 
@@ -189,14 +196,17 @@ class BacklogPrice:
 
     def choose(self, view: View) -> int:
         """See the class."""
-        counts = view.rest_counts
-        backlog = view.head_typical_ns[view.head_rungs] + (counts.astype(np.float64) @ view.rest_base_ns) * view.factor
-        slack = (view.head_slack_ns + float(counts @ view.rest_slack_ns)) / (1 + int(counts.sum()))
+        counts = view.rest_counts.astype(np.float64)
         own_ns = view.head_typical_ns[view.head_rungs] / view.factor
-        load = self._demand.load(own_ns) * view.factor
-        fits = backlog <= max(0.0, slack) * np.maximum(0.0, 1.0 + self._foresight * (1.0 - load))
+        backlog = (own_ns + counts @ view.rest_base_ns) * view.factor
+        slack = (view.head_slack_ns + float(counts @ view.rest_slack_ns)) / (1.0 + float(np.add.reduce(counts)))
+        room = self._demand.load(own_ns)
+        room *= -self._foresight * view.factor
+        room += 1.0 + self._foresight
+        fits = backlog <= max(0.0, slack) * np.maximum(0.0, room, out=room)
         fits &= view.in_time()[view.head_rungs]
-        richest = int(view.head_rungs[_richest(np.flatnonzero(fits), view)])
+        self._last = _richest(fits.nonzero()[0], view, self._last)
+        richest = int(view.head_rungs[self._last])
         refused = self._hurry.refused_by(view.head_part_ns[: richest + 1], view.now_ns)
         chosen = int((self._f1[: richest + 1] - refused * self._f1[0]).argmax())
         self._hurry.busy(float(view.head_part_ns[chosen]), view.now_ns)
@@ -204,21 +214,25 @@ class BacklogPrice:
         return chosen
 
 
-def _richest(rungs: IntArray, view: View) -> int:
+def _richest(rungs: IntArray, view: View, guess: int) -> int:
     """The last of `rungs` at which those behind are in time; the cheapest rung of all, 0, if there is none.
 
-    Who is in time at one rung is so at every cheaper one, so that halving finds it.
+    Who is in time at one rung is so at every cheaper one.  So strides that double, away from `guess`, and then halving
+    find it; from one request to the next it seldom moves far.
     """
+    in_time = view.rest_in_time()
     low, high = 0, len(rungs)  # all before `low` fit, none from `high` on
+    probe, stride = min(guess, high - 1), 1
     while low < high:
-        middle = (low + high) // 2
-        rung = int(rungs[middle])
-        configuration = view.head_rungs[rung]
-        head_ns = float(view.head_typical_ns[configuration])
-        if view.rest_in_time(rung, head_ns, float(view.head_upper_ns[configuration]) - head_ns):
-            low = middle + 1
+        if in_time(int(rungs[probe])):
+            low = probe + 1
+            probe += stride
         else:
-            high = middle
+            high = probe
+            probe -= stride
+        stride *= 2
+        if not low <= probe < high:
+            probe = (low + high) // 2
     return int(rungs[low - 1]) if low else 0
 
 

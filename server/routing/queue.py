@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 
 import numpy as np
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 from server.routing.ticket import Ticket
 
 FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 
 class DeadlineQueue:
@@ -21,14 +21,14 @@ class DeadlineQueue:
     """
 
     def __init__(self, capacity: int, rungs: int) -> None:
-        rows = capacity + 2
         self._capacity = capacity
+        self._most = capacity + 2
+        rows = 2 * self._most  # the head is taken by moving `_first`; the rows move back when they reach the end
+        self._first = 0
         self._keys: list[tuple[int, int]] = []
         self._tickets: list[Ticket] = []
         self._times = np.zeros((rows, rungs))
-        self._excess = np.zeros(rows)
-        self._finish_by = np.zeros(rows)
-        self._strict = np.zeros(rows, dtype=np.bool_)
+        self._rest = np.zeros((3, rows))  # excess, finish by, promised
 
     def __len__(self) -> int:
         return len(self._tickets)
@@ -50,16 +50,22 @@ class DeadlineQueue:
     def push(self, ticket: Ticket) -> None:
         """Let `ticket` wait."""
         row, count = self.place(ticket), len(self._tickets)
-        if count >= len(self._finish_by):
+        if count >= self._most:
             raise OverflowError("the queue is full; ask `full` first")
-        for rows in (self._times, self._excess, self._finish_by, self._strict):
-            rows[row + 1 : count + 1] = rows[row:count]
+        if self._first + count == len(self._times):
+            self._move(self._first, self._first + count, 0)
+            self._first = 0
+        at, end = self._first + row, self._first + count
+        if self._first and row < count - row:  # the shorter side makes room
+            self._move(self._first, at, self._first - 1)
+            self._first -= 1
+            at -= 1
+        else:
+            self._move(at, end, at + 1)
         self._keys.insert(row, ticket.key)
         self._tickets.insert(row, ticket)
-        self._times[row] = ticket.rung_ns
-        self._excess[row] = ticket.excess
-        self._finish_by[row] = ticket.finish_by_ns
-        self._strict[row] = ticket.strict
+        self._times[at] = ticket.rung_ns
+        self._rest[:, at] = (ticket.excess, ticket.finish_by_ns, ticket.finish_by_ns if ticket.strict else math.inf)
 
     def pop(self) -> Ticket:
         """Take out the head.
@@ -80,27 +86,38 @@ class DeadlineQueue:
     def _take(self, row: int) -> Ticket:
         ticket = self._tickets.pop(row)
         self._keys.pop(row)
-        count = len(self._tickets)
-        for rows in (self._times, self._excess, self._finish_by, self._strict):
-            rows[row:count] = rows[row + 1 : count + 1]
+        if row == 0:
+            self._first += 1
+        else:
+            at = self._first + row
+            self._move(at + 1, self._first + len(self._tickets) + 1, at)
         return ticket
 
-    def times_ns(self, first: int = 0) -> FloatArray:
-        """Profile times of the rows from `first` on, ``[K, rungs]``; a view, valid until the next change."""
-        rows: FloatArray = self._times[first : len(self._tickets)]
+    def _move(self, begin: int, end: int, to: int) -> None:
+        """Rows `begin` to `end` of the arrays are to begin at `to`."""
+        self._times[to : to + end - begin] = self._times[begin:end]
+        self._rest[:, to : to + end - begin] = self._rest[:, begin:end]
+
+    @property
+    def _rows(self) -> slice:
+        return slice(self._first, self._first + len(self._tickets))
+
+    def times_ns(self) -> FloatArray:
+        """Profile times, ``[K, rungs]``; a view, valid until the next change, as are the others."""
+        rows: FloatArray = self._times[self._rows]
         return rows
 
-    def excess(self, first: int = 0) -> FloatArray:
-        """Upper quantile over expectation, minus one, of those rows, ``[K]``."""
-        rows: FloatArray = self._excess[first : len(self._tickets)]
+    def excess(self) -> FloatArray:
+        """Upper quantile over expectation, minus one, ``[K]``."""
+        rows: FloatArray = self._rest[0, self._rows]
         return rows
 
-    def finish_by_ns(self, first: int = 0) -> FloatArray:
-        """When the inference of those rows must have ended, ``[K]``."""
-        rows: FloatArray = self._finish_by[first : len(self._tickets)]
+    def finish_by_ns(self) -> FloatArray:
+        """When inference should have ended, ``[K]``."""
+        rows: FloatArray = self._rest[1, self._rows]
         return rows
 
-    def strict(self, first: int = 0) -> BoolArray:
-        """Whether those rows have a budget that must be kept, ``[K]``."""
-        rows: BoolArray = self._strict[first : len(self._tickets)]
+    def promised_ns(self) -> FloatArray:
+        """When inference must have ended, ``[K]``: infinite for those without a budget that must be kept."""
+        rows: FloatArray = self._rest[2, self._rows]
         return rows

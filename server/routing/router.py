@@ -224,14 +224,16 @@ class Router:
     def _part_ns(self, typical_ns: FloatArray, windows: int) -> FloatArray:
         """What of a request runs without a break, ``[C]``: all of it, or as many windows as fit a slice."""
         window_ns = typical_ns / windows
+        if windows == 1:
+            return window_ns
         return window_ns * np.clip(self.settings.slice_ns // window_ns, 1, windows)
 
     def _view(self, ticket: Ticket, factor: float, now_ns: int) -> View:
         typical = ticket.work.base_ns * factor
         rest_slack_ns = self._queue.finish_by_ns() - now_ns
-        counts = np.cumsum(self._queue.times_ns()[:, 0]) * factor <= rest_slack_ns
+        counts = self._queue.times_ns()[:, 0].cumsum() * factor <= rest_slack_ns
         if ticket.strict:
-            counts &= self._queue.strict()
+            counts &= self._queue.promised_ns() < np.inf
         return View(
             now_ns=now_ns,
             head_typical_ns=typical,
