@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from server.routing.policy import FloatArray, IntArray, View
+from server.routing.policy import FloatArray, IntArray, Policy, View
 
 SLACKFIT_BUCKETS = 10
 CLIPPER_STEP = 0.1
 CLIPPER_BACKOFF = 0.9
 
 
-class Fixed:
+class Fixed(Policy):
     """One configuration for everyone.
 
     This is Clockwork (Gujarati et al., OSDI 2020), too, on one worker with one model at batch 1: its times are
@@ -53,7 +53,7 @@ def fitting(mean_times_ns: FloatArray, rate: float) -> int:
     return int(carried[-1]) if len(carried) else 0
 
 
-class SlackFit:
+class SlackFit(Policy):
     """The slack of the most urgent request picks a latency bucket (SuperServe, Khare et al., NSDI 2025).
 
     Offline, SlackFit cuts the range of latencies of its control tuples (subnet, batch size) into even buckets and keeps
@@ -90,7 +90,7 @@ class SlackFit:
         return richest_within(latency, float(below[-1])) if len(below) else 0
 
 
-class Clipper:
+class Clipper(Policy):
     """AIMD (Clipper, Crankshaw et al., NSDI 2017), over configurations in place of batch sizes.
 
     Clipper has one model, adds a fixed amount to the batch size while its latency objective is met and takes a tenth

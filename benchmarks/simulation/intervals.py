@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.simulation.baselines import richest_within
-from server.routing.policy import FloatArray, IntArray, View
+from server.routing.policy import FloatArray, IntArray, Policy, View
 
 INTERVAL_NS = 10_000_000_000
 FIRST_INTERVAL_NS = 1_000_000_000
@@ -42,7 +42,7 @@ class LoadMeter:
         return load
 
 
-class Proteus:
+class Proteus(Policy):
     """Accuracy scaling (Proteus, Ahmad et al., ASPLOS 2024): shares of variants, chosen again every ten seconds.
 
     Its optimiser maximises the mean accuracy subject to capacity for the observed demand, and may split the traffic
@@ -110,7 +110,7 @@ def best_split(f1: FloatArray, load: FloatArray) -> FloatArray:
     return shares
 
 
-class Infaas:
+class Infaas(Policy):
     """Variants re-chosen from the load (INFaaS, Romero et al., ATC 2021; InfAdapter is of this kind).
 
     Every ten seconds the richest variant with capacity for the observed load is loaded; each request then gets the

@@ -19,9 +19,9 @@ IntArray = NDArray[np.int64]
 class Admission:
     """Decides on requests, in order of arrival.
 
-    A request with a budget is taken if, at the cheapest configurations and with everyone in order of deadlines, it
-    and every request with a budget behind it would end in time: expected times of all before, plus the root of the
-    sum of squares of what each may take beyond (`View.rest_in_time` has the same rule).
+    A request with a budget is taken if, at a rung that the policy names and with everyone in order of deadlines, it and
+    every request with a budget behind it would end in time: expected times of all before, plus the root of the sum of
+    squares of what each may take beyond (`View.rest_in_time` has the same rule).
     """
 
     def __init__(self, model: LatencyModel, reserve_ns: int, patience_ns: int) -> None:
@@ -29,8 +29,27 @@ class Admission:
         self._reserve_ns = reserve_ns
         self._patience_ns = patience_ns
 
-    def decide(self, ticket: Ticket, queue: DeadlineQueue, running: Dispatch | None, now_ns: int) -> Refusal | None:
-        """Why `ticket`, made by `ticket`, must not be pushed into `queue`; None if it may."""
+    def decide(  # noqa: PLR0913 - who, behind whom, when, and by which rule
+        self,
+        ticket: Ticket,
+        queue: DeadlineQueue,
+        running: Dispatch | None,
+        now_ns: int,
+        *,
+        floor: int = 0,
+        spares: bool = False,
+    ) -> Refusal | None:
+        """Why `ticket`, made by `ticket`, must not be pushed into `queue`; None if it may.
+
+        Args:
+            ticket: of the request that is offered.
+            queue: who waits.
+            running: what occupies the engine.
+            now_ns: of the offer.
+            floor: rung at which everyone must be in time.
+            spares: whether `ticket` may come in at the cheapest rung, if it is in time there alone; it then stays there
+                for everyone who looks at it at a rung up to the floor.
+        """
         factor = self._model.factor(now_ns)
         request = ticket.request
         least_ns = self._least_budget_ns(ticket, factor, now_ns)
@@ -43,9 +62,13 @@ class Admission:
         if request.budget_ns is None:
             return None
         if not ticket.strict:
-            ticket.hastened = self._lateness_ns(ticket, queue, running, factor, now_ns) > 0
+            ticket.hastened = self._lateness_ns(ticket, queue, running, factor, now_ns, floor) > 0
             return None
-        late_ns = self._lateness_ns(ticket, queue, running, factor, now_ns)
+        late_ns = self._lateness_ns(ticket, queue, running, factor, now_ns, floor)
+        if late_ns > 0 and spares and ticket.rung_ns[0] < ticket.rung_ns[floor]:
+            ticket.rungs = np.concatenate((np.repeat(ticket.rungs[:1], floor + 1), ticket.rungs[floor + 1 :]))
+            ticket.rung_ns = ticket.work.base_ns[ticket.rungs]
+            late_ns = self._lateness_ns(ticket, queue, running, factor, now_ns, floor)
         if late_ns > 0:
             return _overload("under the present load the budget cannot be kept", least_ns, late_ns)
         return None
@@ -87,13 +110,13 @@ class Admission:
         after_ns = self._model.answer_upper_ns(ticket.work, factor, now_ns)
         return ticket.request.prepared_ns + int(inference_ns + after_ns) + self._reserve_ns
 
-    def _lateness_ns(
-        self, ticket: Ticket, queue: DeadlineQueue, running: Dispatch | None, factor: float, now_ns: int
+    def _lateness_ns(  # noqa: PLR0913, PLR0917 - who, behind whom, and when
+        self, ticket: Ticket, queue: DeadlineQueue, running: Dispatch | None, factor: float, now_ns: int, rung: int
     ) -> float:
         """By how much the latest of `ticket` and the strict requests behind it would be late; at most 0: nobody."""
         row = queue.place(ticket)
         busy_ns, busy_excess_ns = _left(running, now_ns)
-        cheapest, promised = queue.times_ns()[:, 0] * factor, queue.promised_ns()
+        cheapest, promised = queue.times_ns()[:, rung] * factor, queue.promised_ns()
         squares = queue.excess() * cheapest
         squares *= squares
         rest_ns = _rest_ns(running)
@@ -103,7 +126,7 @@ class Admission:
             squares = np.insert(squares, place, (rest_ns * (running.upper_ns / running.expected_ns - 1.0)) ** 2)
             promised = np.insert(promised, place, running.ticket.finish_by_ns if running.ticket.strict else np.inf)
             row += running.ticket.key < ticket.key
-        own_ns = float(ticket.rung_ns[0]) * factor
+        own_ns = float(ticket.rung_ns[rung]) * factor
         before_ns = busy_ns + float(np.add.reduce(cheapest[:row])) + own_ns
         before_squares = busy_excess_ns**2 + float(np.add.reduce(squares[:row])) + (own_ns * ticket.excess) ** 2
         late: float = before_ns + before_squares**0.5 - (ticket.finish_by_ns - now_ns)

@@ -50,9 +50,15 @@ class Demand:
             without_ns: times of one request among those observed that is not to count, ``[rungs]``.
         """
         own = 0.0 if without_ns is None else self._counted(without_ns)
-        busy_ns = min(max(self._busy, self._memory_ns / 8), self._memory_ns)
-        load: FloatArray = np.minimum((self._all - own) / self._memory_ns, (self._behind - own) / busy_ns)
+        load: FloatArray = np.minimum((self._all - own) / self._memory_ns, (self._behind - own) / self._busy_ns())
         return np.maximum(0.0, load, out=load)
+
+    def load_at(self, rung: int) -> float:
+        """`load` at one rung."""
+        return float(min(self._all[rung] / self._memory_ns, self._behind[rung] / self._busy_ns()))
+
+    def _busy_ns(self) -> float:
+        return min(max(self._busy, self._memory_ns / 8), self._memory_ns)
 
     def _counted(self, times_ns: FloatArray) -> FloatArray:
         most = _MOST_OF_ONE * self._memory_ns

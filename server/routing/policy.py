@@ -95,6 +95,19 @@ class Policy(Protocol):
     def ladder(self, base_ns: FloatArray) -> IntArray:
         """The configuration of a request at each rung, int64 ``[R]``; its times of the profile are ``[C]``."""
 
+    @property
+    def floor(self) -> int:
+        """The rung at which everyone must be in time for one more to be admitted; by default the cheapest."""
+        return 0
+
+    def spares(self, factor: float) -> bool:  # noqa: ARG002 - the same for all
+        """Whether one that would be late at the floor may be admitted at the cheapest rung, the others at the floor.
+
+        Args:
+            factor: what the profile's times are multiplied by to be expected now.
+        """
+        return False
+
     def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int, *, busy: bool = True) -> None:
         """A request was offered, whether it is then admitted or not.
 
@@ -113,7 +126,7 @@ class Policy(Protocol):
         """
 
 
-class LookAhead:
+class LookAhead(Policy):
     """The richest configuration that everyone who waits could have, too, in time.
 
     It looks at nobody who has not come yet, so it spends the slack of a full queue to the last bit.
@@ -136,7 +149,7 @@ class LookAhead:
         return self._last
 
 
-class BacklogPrice:
+class BacklogPrice(Policy):
     """A price on engine time, the same for everyone; each request takes what its F1 is worth at that price.
 
     A rung is a price: at price p a request takes the configuration with the largest ``F1 - p * time``.  So a long
@@ -151,9 +164,14 @@ class BacklogPrice:
     Of the configurations up to the one at that price, the head gets the one with the largest F1 less what it costs
     others: an inference is not interrupted, so whoever comes meanwhile and cannot wait for its end is refused.  Each
     request expected to be refused counts as the F1 of the cheapest configuration lost.
+
+    Refusing is a choice, too, of F1 minus `refusal_cost` and no time.  At the price at which a request of mean length
+    is worth just that, the *floor*, its configuration has the most F1 per second.  A dearer price buys nothing: one
+    answer more, at the expense of F1 elsewhere that is worth more.  So admission reckons with the floor, unless the
+    engine has time to spare, and no price above it is asked but to keep a promise.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what there is to choose from, then what to tune
         self,
         f1: FloatArray,
         typical_ns: FloatArray,
@@ -161,6 +179,7 @@ class BacklogPrice:
         rungs: int = 32,
         foresight: float = 3.0,
         memory_ns: float = 1.0e9,
+        refusal_cost: float = 0.0,
     ) -> None:
         """Lay out the prices.
 
@@ -170,9 +189,14 @@ class BacklogPrice:
             rungs: number of prices.
             foresight: weight of the forecast; 0 looks at nobody who has not come yet.
             memory_ns: for how long an arrival counts in the load.
+            refusal_cost: points of F1 that a refusal costs beyond the answer.  0 makes the most of the F1 over all
+                requests, a refusal counting 0; 100 answers as many as can be, however badly.
         """
         self._f1 = np.maximum.accumulate(f1)
-        self._prices = _prices(self._f1, typical_ns, rungs)[:, None]
+        floor = float(((self._f1 + refusal_cost) / typical_ns).max())
+        prices = np.sort(np.append(_prices(self._f1, typical_ns, rungs - 1), floor))[::-1]
+        self._prices = prices[:, None]
+        self._floor = int((prices > floor).sum())
         self._foresight = foresight
         self._seen: tuple[FloatArray, IntArray] = (np.zeros(0), np.zeros(0, dtype=np.int64))  # asked for twice in a row
         self._demand = Demand(rungs, memory_ns)
@@ -187,6 +211,15 @@ class BacklogPrice:
         rungs: IntArray = (self._f1 - cost).argmax(axis=1)
         self._seen = (base_ns, rungs)
         return rungs
+
+    @property
+    def floor(self) -> int:
+        """See the class."""
+        return self._floor
+
+    def spares(self, factor: float) -> bool:
+        """Whether the engine has more time than is asked for at the floor."""
+        return self._demand.load_at(self._floor) * factor <= 1.0
 
     def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int, *, busy: bool = True) -> None:
         """Count it into the demand, and into the hurry if it found the engine busy."""
@@ -204,6 +237,7 @@ class BacklogPrice:
         room *= -self._foresight * view.factor
         room += 1.0 + self._foresight
         fits = backlog <= max(0.0, slack) * np.maximum(0.0, room, out=room)
+        fits[: self._floor + 1] = True  # a promise may need more, a forecast does not
         fits &= view.in_time()[view.head_rungs]
         self._last = _richest(fits.nonzero()[0], view, self._last)
         richest = int(view.head_rungs[self._last])

@@ -110,7 +110,10 @@ class Router:
         if request.pinned is not None:
             rungs = np.full(len(rungs), request.pinned)
         ticket = self._admission.ticket(request, work, rungs, self._sequence, now_ns)
-        refusal = self._admission.decide(ticket, self._queue, self._running, now_ns)
+        spares = self.policy.spares(self.model.factor(now_ns))
+        refusal = self._admission.decide(
+            ticket, self._queue, self._running, now_ns, floor=self.policy.floor, spares=spares
+        )
         if refusal is not None:
             return refusal
         self._queue.push(ticket)
