@@ -178,4 +178,5 @@ def make_router(model: LoadedModel, profile: LatencyProfile, settings: Settings)
         patience_ns=round(settings.patience_ms * 1e6),
         slice_ns=round(settings.slice_ms * 1e6),
     )
-    return Router(model.table, latency_model, BacklogPrice(f1, typical_ns), limits)
+    policy = BacklogPrice(f1, typical_ns, refusal_cost=settings.refusal_cost)
+    return Router(model.table, latency_model, policy, limits)

@@ -92,6 +92,12 @@ class Settings(BaseSettings):
         lt=0.5,
         description="Share of admitted requests with a budget that may be late in the long run.",
     )
+    refusal_cost: float = Field(
+        default=0.0,
+        ge=0,
+        le=1_000_000,
+        description="Points of F1 that a refusal costs beyond its answer: 0 for the most F1, 100 for the most answers.",
+    )
     budget_reserve_ms: float = Field(
         default=1.0,
         ge=0,

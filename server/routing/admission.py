@@ -34,6 +34,7 @@ class Admission:
         ticket: Ticket,
         queue: DeadlineQueue,
         running: Dispatch | None,
+        factor: float,
         now_ns: int,
         *,
         floor: int = 0,
@@ -45,12 +46,12 @@ class Admission:
             ticket: of the request that is offered.
             queue: who waits.
             running: what occupies the engine.
+            factor: what the profile's times are multiplied by to be expected now.
             now_ns: of the offer.
             floor: rung at which everyone must be in time.
             spares: whether `ticket` may come in at the cheapest rung, if it is in time there alone; it then stays there
                 for everyone who looks at it at a rung up to the floor.
         """
-        factor = self._model.factor(now_ns)
         request = ticket.request
         least_ns = self._least_budget_ns(ticket, factor, now_ns)
         hopeless = _hopeless(ticket, least_ns, now_ns) if ticket.strict else None
@@ -73,24 +74,24 @@ class Admission:
             return _overload("under the present load the budget cannot be kept", least_ns, late_ns)
         return None
 
-    def may_wait_ns(self, request: Request, work: Work, now_ns: int) -> float:
+    def may_wait_ns(self, request: Request, work: Work, factor: float, now_ns: int) -> float:
         """How long the engine may let `request` wait; infinite without a budget that must be kept."""
         if request.budget_ns is None or request.best_effort:
             return math.inf
-        factor = self._model.factor(now_ns)
         tails = self._model.tails(work.length_class, now_ns)
         after_ns = self._model.answer_upper_ns(work, factor, now_ns) + self._reserve_ns
         return float(request.arrival_ns + request.budget_ns - now_ns - work.base_ns[0] * factor * tails[0] - after_ns)
 
-    def ticket(self, request: Request, work: Work, rungs: IntArray, sequence: int, now_ns: int) -> Ticket:
+    def ticket(  # noqa: PLR0913, PLR0917 - what a ticket says
+        self, request: Request, work: Work, rungs: IntArray, sequence: int, factor: float, now_ns: int
+    ) -> Ticket:
         """The ticket that `request` would get."""
-        tail = float(self._model.tails(work.length_class, now_ns)[rungs[0]])
+        tails = self._model.tails(work.length_class, now_ns)
         budget_ns = request.budget_ns
         if budget_ns is None:  # patience is for waiting: the best answer may take its time
-            tails = self._model.tails(work.length_class, now_ns)
-            budget_ns = self._patience_ns + int(work.base_ns[-1] * self._model.factor(now_ns) * tails[-1])
+            budget_ns = self._patience_ns + int(work.base_ns[-1] * factor * tails[-1])
         deadline_ns = request.arrival_ns + budget_ns
-        after_ns = int(self._model.answer_upper_ns(work, self._model.factor(now_ns), now_ns)) + self._reserve_ns
+        after_ns = int(self._model.answer_upper_ns(work, factor, now_ns)) + self._reserve_ns
         return Ticket(
             request=request,
             sequence=sequence,
@@ -100,7 +101,7 @@ class Admission:
             finish_by_ns=deadline_ns - after_ns,
             rungs=rungs,
             rung_ns=work.base_ns[rungs],
-            excess=tail - 1.0,
+            excess=float(tails[rungs[0]]) - 1.0,
         )
 
     def _least_budget_ns(self, ticket: Ticket, factor: float, now_ns: int) -> int:
@@ -132,10 +133,10 @@ class Admission:
         late: float = before_ns + before_squares**0.5 - (ticket.finish_by_ns - now_ns)
         if row == len(cheapest):
             return late
-        spread = squares[row:].cumsum()
+        spread = np.add.accumulate(squares[row:])
         spread += before_squares
         ends = np.sqrt(spread, out=spread)
-        ends += cheapest[row:].cumsum()
+        ends += np.add.accumulate(cheapest[row:])
         ends -= promised[row:]
         return max(late, float(np.maximum.reduce(ends)) + before_ns + now_ns)
 

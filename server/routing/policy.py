@@ -77,9 +77,9 @@ class View:
             spread = times * self.rest_excess
             spread *= spread
             spread[0] += (float(upper_ns[configuration]) / self.factor - head) ** 2
-            ends = spread.cumsum()
+            ends = np.add.accumulate(spread)
             np.sqrt(ends, out=ends)
-            ends += times.cumsum()
+            ends += np.add.accumulate(times)
             ends -= limits
             return bool(np.maximum.reduce(ends) <= -head)
 
@@ -163,7 +163,7 @@ class BacklogPrice(Policy):
 
     Of the configurations up to the one at that price, the head gets the one with the largest F1 less what it costs
     others: an inference is not interrupted, so whoever comes meanwhile and cannot wait for its end is refused.  Each
-    request expected to be refused counts as the F1 of the cheapest configuration lost.
+    request expected to be refused counts as the F1 lost of the configuration at the floor.
 
     Refusing is a choice, too, of F1 minus `refusal_cost` and no time.  At the price at which a request of mean length
     is worth just that, the *floor*, its configuration has the most F1 per second.  A dearer price buys nothing: one
@@ -193,7 +193,9 @@ class BacklogPrice(Policy):
                 requests, a refusal counting 0; 100 answers as many as can be, however badly.
         """
         self._f1 = np.maximum.accumulate(f1)
-        floor = float(((self._f1 + refusal_cost) / typical_ns).max())
+        worth = (self._f1 + refusal_cost) / typical_ns
+        floor = float(worth.max())
+        self._lost = float(self._f1[int(worth.argmax())])
         prices = np.sort(np.append(_prices(self._f1, typical_ns, rungs - 1), floor))[::-1]
         self._prices = prices[:, None]
         self._floor = int((prices > floor).sum())
@@ -242,7 +244,7 @@ class BacklogPrice(Policy):
         self._last = _richest(fits.nonzero()[0], view, self._last)
         richest = int(view.head_rungs[self._last])
         refused = self._hurry.refused_by(view.head_part_ns[: richest + 1], view.now_ns)
-        chosen = int((self._f1[: richest + 1] - refused * self._f1[0]).argmax())
+        chosen = int((self._f1[: richest + 1] - refused * self._lost).argmax())
         self._hurry.busy(float(view.head_part_ns[chosen]), view.now_ns)
         self._demand.busy(float(view.head_typical_ns[chosen]), view.now_ns)
         return chosen

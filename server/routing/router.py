@@ -103,16 +103,22 @@ class Router:
         """Let `request` wait, or say why not."""
         work = self.model.work(request.window_lengths)
         self._sequence += 1
-        may_wait_ns = self._admission.may_wait_ns(request, work, now_ns)
+        factor = self.model.factor(now_ns)
+        may_wait_ns = self._admission.may_wait_ns(request, work, factor, now_ns)
         busy = self._running is not None or len(self._queue) > 0
         self.policy.arrived(work.base_ns, may_wait_ns, now_ns, busy=busy)
         rungs = self.policy.ladder(work.base_ns)
         if request.pinned is not None:
             rungs = np.full(len(rungs), request.pinned)
-        ticket = self._admission.ticket(request, work, rungs, self._sequence, now_ns)
-        spares = self.policy.spares(self.model.factor(now_ns))
+        ticket = self._admission.ticket(request, work, rungs, self._sequence, factor, now_ns)
         refusal = self._admission.decide(
-            ticket, self._queue, self._running, now_ns, floor=self.policy.floor, spares=spares
+            ticket,
+            self._queue,
+            self._running,
+            factor,
+            now_ns,
+            floor=self.policy.floor,
+            spares=self.policy.spares(factor),
         )
         if refusal is not None:
             return refusal
@@ -234,7 +240,7 @@ class Router:
     def _view(self, ticket: Ticket, factor: float, now_ns: int) -> View:
         typical = ticket.work.base_ns * factor
         rest_slack_ns = self._queue.finish_by_ns() - now_ns
-        counts = self._queue.times_ns()[:, 0].cumsum() * factor <= rest_slack_ns
+        counts: NDArray[np.bool_] = np.add.accumulate(self._queue.times_ns()[:, 0]) * factor <= rest_slack_ns
         if ticket.strict:
             counts &= self._queue.promised_ns() < np.inf
         return View(

@@ -55,6 +55,15 @@ def backlog_price(model: LatencyModel) -> Policy:
     return BacklogPrice(np.array(F1), model.work((100,)).base_ns)
 
 
+def poor_cheap(refusal_cost: float) -> Callable[[LatencyModel], Policy]:
+    """The policy as if the cheapest configuration had an F1 of 10: 0.4 per unit of cost, the next 1.4, full 0.8."""
+
+    def policy(model: LatencyModel) -> Policy:
+        return BacklogPrice(np.array([10.0, *F1[1:]]), model.work((100,)).base_ns, refusal_cost=refusal_cost)
+
+    return policy
+
+
 def router(policy: Callable[[LatencyModel], Policy] = backlog_price, **limits: Any) -> Router:
     """A router over `profile` and `table`."""
     model = LatencyModel(profile())

@@ -99,3 +99,36 @@ def test_those_in_a_hurry_who_may_come_meanwhile_cheapen_the_head() -> None:
 def test_equal_f1_makes_no_price_but_still_an_answer() -> None:
     policy = BacklogPrice(np.array([70.0, 70.0, 70.0]), BASE)
     assert policy.choose(view(policy, 500.0)) in {0, 1, 2}
+
+
+POOR = np.array([20.0, 70.0, 76.0])
+POOR_BASE = np.array([8.0, 14.0, 20.0]) * MS
+"""The second has the most F1 per second: 5 per ms; the cheapest has 2.5."""
+
+
+def crowd(policy: BacklogPrice, gap_ms: float, count: int = 400) -> None:
+    for number in range(count):
+        policy.arrived(POOR_BASE, 50.0 * MS, round(number * gap_ms * MS))
+
+
+def test_the_floor_is_the_rung_of_the_most_f1_per_second() -> None:
+    for cost, wanted in ((0.0, 1), (1000.0, 0)):
+        policy = BacklogPrice(POOR, POOR_BASE, refusal_cost=cost)
+        assert policy.ladder(POOR_BASE)[policy.floor] == wanted
+    assert LookAhead(POOR).floor == 0
+
+
+def test_the_engine_has_time_to_spare_up_to_full_load_at_the_floor() -> None:
+    for gap_ms, wanted in ((20.0, True), (10.0, False)):  # 14 ms each at the floor
+        policy = BacklogPrice(POOR, POOR_BASE)
+        crowd(policy, gap_ms)
+        assert policy.spares(1.0) is wanted, gap_ms
+        assert not policy.spares(2.0)
+    assert not LookAhead(POOR).spares(1.0)
+
+
+def test_a_forecast_asks_for_no_price_above_the_floor_but_a_promise_does() -> None:
+    policy = BacklogPrice(POOR, POOR_BASE)
+    crowd(policy, 4.0)  # three and a half times what the engine has at the floor
+    assert policy.choose(view(policy, 60.0, base=POOR_BASE)) == 1
+    assert policy.choose(view(policy, 12.0, base=POOR_BASE)) == 0  # 14 ms would be late

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from server.routing.outcomes import Outcome
 from server.routing.router import Router
 from server.routing.ticket import Dispatch, Refusal, Request, Ticket
-from tests.server.routing.parts import MS, SECOND, backlog_price, look_ahead, router
+from tests.server.routing.parts import MS, SECOND, backlog_price, look_ahead, poor_cheap, router
 
 
 def admitted(found: Ticket | Refusal) -> Ticket:
@@ -403,3 +403,37 @@ def test_a_profile_of_another_table_is_refused() -> None:
     points = table().points
     with pytest.raises(ValueError, match="the Pareto table of"):
         Router(ParetoTable(points[1:], 100.0), LatencyModel(profile()), LookAhead(np.array(F1)))
+
+
+def flooded(refusal_cost: float) -> Counter[int]:
+    """Configurations of those served when 100 tokens, 10 ms in full, come every 2 ms with 30 ms each."""
+    routed = router(poor_cheap(refusal_cost))
+    served: Counter[int] = Counter()
+    for now_ns in range(0, 2 * SECOND, MS // 2):
+        if routed.running is not None and now_ns >= routed.running.at_ns + routed.running.expected_ns:
+            assert routed.finished(routed.running, now_ns)
+        if now_ns % (2 * MS) == 0:
+            routed.admit(Request((100,), now_ns, 30 * MS), now_ns)
+        dispatch, dropped = routed.dispatch(now_ns)
+        assert not dropped
+        if dispatch is not None and now_ns >= SECOND:
+            served[dispatch.configuration] += 1
+    return served
+
+
+def test_in_a_flood_nobody_is_answered_so_badly_that_it_costs_more_than_refusing() -> None:
+    served = flooded(0.0)
+    assert served[0] <= 0.02 * served.total()
+    assert served.total() > 150  # of 5 ms each
+
+
+def test_where_refusals_cost_more_than_answers_are_worth_the_cheapest_is_for_all() -> None:
+    served = flooded(1000.0)
+    assert served[0] >= 0.9 * served.total()
+    assert served.total() > 300  # of 2.5 ms each
+
+
+def test_with_time_to_spare_a_tight_budget_gets_the_cheapest_answer() -> None:
+    routed = router(poor_cheap(0.0))
+    admitted(routed.admit(Request((100,), 0, 5 * MS), 0))  # 2.5 ms, 5 ms or 10 ms
+    assert started(routed, 0).configuration == 0
