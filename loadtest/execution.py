@@ -35,6 +35,7 @@ class Execution:
         lanes: what requests run in.
         on_judged: told of every request, with the name of the stage.
         say: told of progress.
+        draw: tells runs of one scenario apart.
     """
 
     scenario: Scenario
@@ -43,6 +44,7 @@ class Execution:
     lanes: Lanes
     on_judged: Callable[[str, Judged], None]
     say: Callable[[str], None]
+    draw: int = 0
     pool: Pool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -102,7 +104,7 @@ class Execution:
             requests = self._closed("single stream", scenario.single_stream.seconds, 1, scenario.headers, budgets)
             return Run(tuple(requests), max(scenario.single_stream.seconds, end_s(requests))), None, []
         if scenario.search is None:
-            return self._open(capacity, budgets, 1.0, 0), None, []
+            return self._open(capacity, budgets, 1.0, self.draw), None, []
         return self._search(capacity, budgets)
 
     def _search(self, capacity: Capacity | None, budgets: Sequence[Budget]) -> tuple[Run, Found, list[Document]]:
@@ -112,7 +114,7 @@ class Execution:
 
         def passes(rate: float) -> bool:
             for _ in range(search.repeats):
-                run = self._probe(capacity, budgets, rate, len(runs))
+                run = self._probe(capacity, budgets, rate, self.draw * search.most_probes * search.repeats + len(runs))
                 hits = sum(each.in_budget for each in run.requests)
                 runs.append((run, hits >= math.ceil(round(search.attainment * len(run.requests), 9))))
                 self.say(f"rate x {rate:.3f}: {hits} of {len(run.requests)} in budget")

@@ -27,7 +27,7 @@ from loadtest.mixes import places_of
 from loadtest.page import page_of
 from loadtest.report import document_of, summary_line
 from loadtest.runs import VoidError
-from loadtest.scenario import read_scenario
+from loadtest.scenario import pinned, read_scenario
 from reading import load_squad
 
 logger = logging.getLogger("leeway.loadtest")
@@ -73,6 +73,12 @@ def add_options(parser: ArgumentParser, **_: Any) -> None:
         "--squad", env_var="LOADTEST_SQUAD", default="", help="Questions in SQuAD 1.1 format, plain or .gz (an excerpt)"
     )
     options.add_argument(
+        "--length-config", env_var="LOADTEST_LENGTH_CONFIG", default="", help="Id to pin every request to"
+    )
+    options.add_argument(
+        "--draw", env_var="LOADTEST_DRAW", type=int, default=0, help="Another number, other draws of the same seeds"
+    )
+    options.add_argument(
         "--report-dir", env_var="LOADTEST_REPORT_DIR", default="runs/loadtest", help="Folder of the reports"
     )
 
@@ -115,10 +121,12 @@ class Generator(User):
 
     def _play(self, lanes: GreenLanes) -> int:
         options = self.environment.parsed_options
-        scenario = read_scenario(options.scenario)
+        scenario = pinned(read_scenario(options.scenario), options.length_config)
         places = places_of(load_squad(Path(options.squad) if options.squad else EXCERPT))
         target = Target.of(self.environment.host or self.host)
-        execution = Execution(scenario, places, target, lanes, self._tell_locust, lambda line: logger.info("%s", line))
+        execution = Execution(
+            scenario, places, target, lanes, self._tell_locust, lambda line: logger.info("%s", line), options.draw
+        )
         result = execution.run()
         document = document_of(result)
         page = page_of(document, [each.latency_ms for each in result.run.requests if each.answered])

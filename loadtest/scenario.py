@@ -246,3 +246,18 @@ def _with_trace_beside(scenario: Scenario, folder: Path) -> Scenario:
         return scenario
     arrivals = scenario.arrivals.model_copy(update={"file": folder / scenario.arrivals.file})
     return scenario.model_copy(update={"arrivals": arrivals})
+
+
+def pinned(scenario: Scenario, length_config: str) -> Scenario:
+    """The scenario with every request pinned to a length configuration, and named so; itself if none is given.
+
+    Raises:
+        ScenarioError: no id of a length configuration.
+    """
+    if not length_config:
+        return scenario
+    try:
+        headers = Headers(length_config=length_config, policy=scenario.headers.policy)
+    except ValidationError as error:
+        raise ScenarioError(f"no id of a length configuration: {length_config!r:.40}") from error
+    return scenario.model_copy(update={"name": f"{scenario.name}-{length_config}", "headers": headers})

@@ -48,8 +48,8 @@ def measure(setup: Setup, options: BudgetOptions) -> Document:
         BenchmarkError: the server cannot be started, or does not answer without a budget.
     """
     text, ids = chosen_text(setup), configuration_ids(setup)
-    with pinned_server(setup) as port:
-        client = FastClient(port)
+    with pinned_server(setup) as server:
+        client = FastClient(server.port)
         full = _full(client, prepared(text.asked, _PINNED_FULL), options)
         limit_ms = float(np.percentile([reply.latency_ms for reply in full], 99))
         say(f"full: p99 {limit_ms:.2f} ms over {len(full)} requests, as the client measures it")

@@ -82,8 +82,8 @@ def measure(setup: Setup, phases: Phases, records: Path | None = None) -> Docume
     text, ids = chosen_text(setup), configuration_ids(setup)
     if len(ids) < 2:
         raise BenchmarkError(f"{setup.model} has one length configuration: there is nothing cheaper to measure")
-    with pinned_server(setup) as port:
-        client, request = FastClient(port), prepared(text.asked)
+    with pinned_server(setup) as server:
+        client, request = FastClient(server.port), prepared(text.asked)
         run = record(lambda: client.ask(request), setup.server_core, phases)
         client.close()
     if records is not None:

@@ -55,6 +55,14 @@ class Setup:
 
 
 @dataclass(frozen=True, slots=True)
+class PinnedServer:
+    """Where it listens on the loopback address, and its process."""
+
+    port: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """The one question that is asked again and again.
 
@@ -118,8 +126,8 @@ def on_core(core: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def pinned_server(setup: Setup) -> Iterator[int]:
-    """The port of a server that is ready, on its core with one thread; the body runs on the client's core.
+def pinned_server(setup: Setup) -> Iterator[PinnedServer]:
+    """A server that is ready, on its core with one thread; the body runs on the client's core.
 
     The latency profile is made for the occasion and thrown away.
 
@@ -139,7 +147,7 @@ def pinned_server(setup: Setup) -> Iterator[int]:
                 server = stack.enter_context(ServerProcess(leeway_serve(port, *options), port))
             stack.enter_context(on_core(setup.client_core))
             say(f"ready after {server.wait_ready(_GIVE_UP_SECONDS):.1f} s")
-            yield port
+            yield PinnedServer(port, server.pid)
 
 
 def _calibrate(seconds: float, options: tuple[str, ...]) -> None:

@@ -49,8 +49,8 @@ class Admission:
             factor: what the profile's times are multiplied by to be expected now.
             now_ns: of the offer.
             floor: rung at which everyone must be in time.
-            spares: whether `ticket` may come in at the cheapest rung, if it is in time there alone; it then stays there
-                for everyone who looks at it at a rung up to the floor.
+            spares: whether `ticket` may come in at the cheapest rung, if it is in time there alone; it then counts as
+                that for everyone who looks at it at a rung up to the floor.
         """
         request = ticket.request
         least_ns = self._least_budget_ns(ticket, factor, now_ns)
@@ -67,8 +67,7 @@ class Admission:
             return None
         late_ns = self._lateness_ns(ticket, queue, running, factor, now_ns, floor)
         if late_ns > 0 and spares and ticket.rung_ns[0] < ticket.rung_ns[floor]:
-            ticket.rungs = np.concatenate((np.repeat(ticket.rungs[:1], floor + 1), ticket.rungs[floor + 1 :]))
-            ticket.rung_ns = ticket.work.base_ns[ticket.rungs]
+            ticket.rung_ns = np.concatenate((np.repeat(ticket.rung_ns[:1], floor + 1), ticket.rung_ns[floor + 1 :]))
             late_ns = self._lateness_ns(ticket, queue, running, factor, now_ns, floor)
         if late_ns > 0:
             return _overload("under the present load the budget cannot be kept", least_ns, late_ns)

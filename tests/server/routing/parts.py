@@ -56,12 +56,17 @@ def backlog_price(model: LatencyModel) -> Policy:
 
 
 def poor_cheap(refusal_cost: float) -> Callable[[LatencyModel], Policy]:
-    """The policy as if the cheapest configuration had an F1 of 10: 0.4 per unit of cost, the next 1.4, full 0.8."""
+    """The policy as if the cheapest configuration had an F1 of 10: the next has the most per unit of cost."""
+    return lambda model: _priced((10.0, *F1[1:]), model, refusal_cost)
 
-    def policy(model: LatencyModel) -> Policy:
-        return BacklogPrice(np.array([10.0, *F1[1:]]), model.work((100,)).base_ns, refusal_cost=refusal_cost)
 
-    return policy
+def poor_two(refusal_cost: float) -> Callable[[LatencyModel], Policy]:
+    """As if the cheapest two had an F1 of 10 and 30: full has the most per unit of cost."""
+    return lambda model: _priced((10.0, 30.0, F1[2]), model, refusal_cost)
+
+
+def _priced(f1: tuple[float, ...], model: LatencyModel, refusal_cost: float) -> Policy:
+    return BacklogPrice(np.array(f1), model.work((100,)).base_ns, refusal_cost=refusal_cost)
 
 
 def router(policy: Callable[[LatencyModel], Policy] = backlog_price, **limits: Any) -> Router:

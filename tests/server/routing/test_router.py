@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from server.routing.outcomes import Outcome
 from server.routing.router import Router
 from server.routing.ticket import Dispatch, Refusal, Request, Ticket
-from tests.server.routing.parts import MS, SECOND, backlog_price, look_ahead, poor_cheap, router
+from tests.server.routing.parts import MS, SECOND, backlog_price, look_ahead, poor_cheap, poor_two, router
 
 
 def admitted(found: Ticket | Refusal) -> Ticket:
@@ -433,7 +433,8 @@ def test_where_refusals_cost_more_than_answers_are_worth_the_cheapest_is_for_all
     assert served.total() > 300  # of 2.5 ms each
 
 
-def test_with_time_to_spare_a_tight_budget_gets_the_cheapest_answer() -> None:
-    routed = router(poor_cheap(0.0))
-    admitted(routed.admit(Request((100,), 0, 5 * MS), 0))  # 2.5 ms, 5 ms or 10 ms
-    assert started(routed, 0).configuration == 0
+def test_with_time_to_spare_a_tight_budget_gets_the_best_answer_that_it_holds() -> None:
+    for cheap, budget_ms, wanted in ((poor_cheap, 5, 0), (poor_two, 9, 1)):
+        routed = router(cheap(0.0))
+        admitted(routed.admit(Request((100,), 0, budget_ms * MS), 0))  # 2.5 ms, 5 ms or 10 ms
+        assert started(routed, 0).configuration == wanted
