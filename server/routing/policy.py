@@ -60,18 +60,17 @@ class View:
         fits: BoolArray = self.head_upper_ns <= self.head_slack_ns
         return fits
 
-    def rest_in_time(self) -> Callable[[int], bool]:
-        """Whether all who count can be in time, if everyone, the head too, is at the rung given.
+    def rest_in_time(self) -> Callable[[int, int], bool]:
+        """Whether all who count can be in time at the rung given, behind a head of the configuration given.
 
         The times of all before somebody add up; what they may take beyond expectation adds up as the root of the
-        sum of squares, for they are late independently of each other.  So it is for every cheaper rung, too.
+        sum of squares, for they are late independently of each other.  What holds, holds for cheaper ones, too.
         """
         upper_ns = np.maximum.accumulate(self.head_upper_ns)
         limits = np.where(self.rest_counts, self.rest_slack_ns, np.inf)
         limits /= self.factor  # what follows is in times of the profile
 
-        def in_time(rung: int) -> bool:
-            configuration = self.head_rungs[rung]
+        def in_time(rung: int, configuration: int) -> bool:
             head = float(self.head_typical_ns[configuration]) / self.factor
             times = self.rest_base_ns[:, rung]
             spread = times * self.rest_excess
@@ -83,7 +82,7 @@ class View:
             ends -= limits
             return bool(np.maximum.reduce(ends) <= -head)
 
-        return in_time if len(limits) else lambda _: True
+        return in_time if len(limits) else lambda *_: True
 
 
 class Policy(Protocol):
@@ -243,11 +242,24 @@ class BacklogPrice(Policy):
         fits &= view.in_time()[view.head_rungs]
         self._last = _richest(fits.nonzero()[0], view, self._last)
         richest = int(view.head_rungs[self._last])
+        if self._last < self._floor:
+            richest = self._beyond(view, richest)
         refused = self._hurry.refused_by(view.head_part_ns[: richest + 1], view.now_ns)
         chosen = int((self._f1[: richest + 1] - refused * self._lost).argmax())
         self._hurry.busy(float(view.head_part_ns[chosen]), view.now_ns)
         self._demand.busy(float(view.head_typical_ns[chosen]), view.now_ns)
         return chosen
+
+    def _beyond(self, view: View, cheapest: int) -> int:
+        """The richest configuration in time up to that of the floor, the others at the floor; else `cheapest`.
+
+        A ladder has only what is best at some price; between two of those, a deadline may hold another.
+        """
+        in_time, rest_in_time = view.in_time(), view.rest_in_time()
+        for configuration in range(int(view.head_rungs[self._floor]), cheapest, -1):
+            if in_time[configuration] and rest_in_time(self._floor, configuration):
+                return configuration
+        return cheapest
 
 
 def _richest(rungs: IntArray, view: View, guess: int) -> int:
@@ -260,7 +272,8 @@ def _richest(rungs: IntArray, view: View, guess: int) -> int:
     low, high = 0, len(rungs)  # all before `low` fit, none from `high` on
     probe, stride = min(guess, high - 1), 1
     while low < high:
-        if in_time(int(rungs[probe])):
+        rung = int(rungs[probe])
+        if in_time(rung, int(view.head_rungs[rung])):
             low = probe + 1
             probe += stride
         else:
