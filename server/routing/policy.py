@@ -232,12 +232,13 @@ class BacklogPrice(Policy):
         """See the class."""
         counts = view.rest_counts.astype(np.float64)
         own_ns = view.head_typical_ns[view.head_rungs] / view.factor
-        backlog = (own_ns + counts @ view.rest_base_ns) * view.factor
+        backlog = own_ns + counts @ view.rest_base_ns
         slack = (view.head_slack_ns + float(counts @ view.rest_slack_ns)) / (1.0 + float(np.add.reduce(counts)))
         room = self._demand.load(own_ns)
         room *= -self._foresight * view.factor
         room += 1.0 + self._foresight
-        fits = backlog <= max(0.0, slack) * np.maximum(0.0, room, out=room)
+        room *= max(0.0, slack) / view.factor  # as the backlog, in times of the profile
+        fits = backlog <= room
         fits[: self._floor + 1] = True  # a promise may need more, a forecast does not
         fits &= view.in_time()[view.head_rungs]
         self._last = _richest(fits.nonzero()[0], view, self._last)
