@@ -41,8 +41,8 @@ class OpenVinoEngine:
     Args:
         artifact: of the quantization scheme ``int8``.
         threads: of each call.
-        precision: of everything but the linear layers; ``auto`` takes f32.  bf16 takes about 15% less time, but
-            costs the default model 2.3 points of held-out F1 (trainer/LOG.md), so it must be asked for by name.
+        precision: of everything but the linear layers; ``auto`` takes f32.  bf16 takes about 7% less time, at the
+            same held-out F1 (trainer/LOG.md); its parity with the reference was not yet shown on enough questions.
 
     Raises:
         EngineUnavailableError: a precision that this processor lacks, or an artifact that is not int8.
