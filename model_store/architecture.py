@@ -9,7 +9,7 @@ from model_store.errors import InvalidManifestError
 
 MAXIMUM_LAYERS = 256
 MAXIMUM_DIMENSION = 1 << 24
-SIGNIFICANCES = ("all", "question")
+SIGNIFICANCES = ("all", "question", "learned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,8 @@ class Architecture:
         activation: ``gelu``, the exact one with erf.
         family: ``bert``.
         significance: whose attention makes a token significant, when a layer drops tokens: ``all``, every token's
-            (Kim and Cho 2021, section 3.1), or ``question``, that of the tokens of segment 0, [CLS] and [SEP] left out.
+            (Kim and Cho 2021, section 3.1), ``question``, that of the tokens of segment 0, [CLS] and [SEP] left out, or
+            ``learned``: nobody's, but a linear score of the token's own hidden state.
 
     Raises:
         InvalidManifestError: a dimension that is no positive integer or absurdly large, a hidden size that

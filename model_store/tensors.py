@@ -60,6 +60,10 @@ def tensor_layout(architecture: Architecture, scheme: str) -> dict[str, TensorSp
             add(f"{linear.name}.weight_scale", (linear.outputs,))
             add(f"{linear.name}.input_scale", (1,), (linear.inputs,))
             add(f"{linear.name}.input_zero_point", (1,), dtype="uint8")
+    if architecture.significance == "learned":
+        for layer in layers:
+            add(f"layers.{layer}.significance.weight", (1, hidden))
+            add(f"layers.{layer}.significance.bias", (1,))
     add("head.weight", (2, hidden))
     add("head.bias", (2,))
     if scheme == "int8":

@@ -21,7 +21,7 @@ from trainer.batches import LabelledBatch
 from trainer.features import Features
 from trainer.length_drop import LengthDrop, SubModel
 from trainer.loop import LoopSettings, SpanLoop
-from trainer.losses import marginal_span_loss
+from trainer.losses import keeping_loss, marginal_span_loss
 from trainer.network import PADDING_LOGIT, LengthAdaptiveMiniLM
 from trainer.sandwich import DIRECTIONS, Logits, sandwich, taught_loss
 from trainer.teacher_logits import TeacherLogits
@@ -44,6 +44,7 @@ class AdaptSettings(LoopSettings):
         protect: tokens never dropped: ``none``, ``special`` or ``question``.
         teacher_weight: share of the teacher in the full pass's loss, 0 to 1; without a teacher it has no effect.
         temperature: of the divergence from the teacher.
+        keeping_weight: of `trainer.losses.keeping_loss` beside the full pass's loss, where significance is learned.
         share: of the questions that are trained on, for ablations.
         start: digest of the weights started from, see `digest`; for the record.
         teacher: digest of the teacher's logits, or nothing; likewise.
@@ -62,6 +63,7 @@ class AdaptSettings(LoopSettings):
     protect: str = "none"
     teacher_weight: float = 0.5
     temperature: float = 2.0
+    keeping_weight: float = 0.1
     share: float = 1.0
     start: str = ""
     teacher: str = ""
@@ -124,25 +126,29 @@ class Adapter(SpanLoop):
     def _gradients(self, indices: NDArray[np.int64]) -> Mapping[str, object]:
         batch = self._collate(indices)
         taught = self._taught(batch, indices)
-        span_losses: list[Tensor] = []
+        figures: dict[str, float] = {}
+        scores: list[Tensor] = []
 
         def run(sub_model: SubModel) -> Logits:
             return self.working.network(  # type: ignore[no-any-return]  # a module's call is untyped
-                batch.inputs, sub_model.kept, protected=sub_model.protected, skipped=sub_model.skipped
+                batch.inputs, sub_model.kept, protected=sub_model.protected, skipped=sub_model.skipped, scores=scores
             )
 
         def full_loss(logits: Logits) -> Tensor:
             loss = marginal_span_loss(logits[0], logits[1], batch.starts, batch.ends)
-            span_losses.append(loss.detach())
-            if taught is None:
-                return loss
-            return taught_loss(loss, taught, logits, self.settings.teacher_weight, self.settings.temperature)
+            figures["span"] = loss.item()
+            if taught is not None:
+                loss = taught_loss(loss, taught, logits, self.settings.teacher_weight, self.settings.temperature)
+            if scores:
+                keeping = keeping_loss(scores, batch)
+                figures["keeping"] = keeping.item()
+                loss = loss + self.settings.keeping_weight * keeping
+            return loss
 
         passes = self.drop.sub_models(batch.inputs, self.step)
         losses = sandwich(passes, run, full_loss, direction=self.settings.direction, pulled=self.working.pull_gradients)
         smallest, *random = losses.sub_models
-        figures = {"span": span_losses[0].item(), "full": losses.full, "smallest": smallest, "random": random}
-        return {"loss": losses.mean} | figures
+        return {"loss": losses.mean, **figures, "full": losses.full, "smallest": smallest, "random": random}
 
     def _taught(self, batch: LabelledBatch, indices: NDArray[np.int64]) -> Logits | None:
         """The teacher's start and end logits of the batch, float32 ``[b, n]`` each."""

@@ -33,6 +33,14 @@ class LabelledBatch:
     starts: Tensor
     ends: Tensor
 
+    @property
+    def inside(self) -> Tensor:
+        """Bool ``[b, n]``: the tokens of the answers; none in a window without one, whose label is [CLS]."""
+        opened, closed = self.starts.int().cumsum(1), self.ends.int().cumsum(1)
+        inside = (opened - closed + self.ends.int()) > 0
+        inside[:, 0] = False
+        return inside
+
 
 def epoch_order(lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
     """Indices of the windows of each batch of an epoch."""

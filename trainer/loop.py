@@ -56,6 +56,11 @@ class LoopSettings:
     checkpoint_minutes: float = 5.0
 
 
+SCORER = ".significance."
+SCORER_RATE = 30.0
+"""Times the learning rate, for what ranks tokens: one vector per layer, from zero."""
+
+
 class NotFiniteError(ArithmeticError):
     """A loss, a gradient or a teacher's logit became infinite or NaN; what was saved before is whole."""
 
@@ -69,10 +74,17 @@ def learning_rate_at(step: int, steps: int, settings: LoopSettings) -> float:
 
 
 def make_optimizer(network: nn.Module, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW with decay on matrices only (Loshchilov and Hutter 2019)."""
-    matrices = [p for p in network.parameters() if p.ndim > 1]
-    vectors = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    """AdamW with decay on matrices only (Loshchilov and Hutter 2019); learned significance has a rate of its own."""
+    named = list(network.named_parameters())
+    scorers = [p for name, p in named if SCORER in name]
+    matrices = [p for name, p in named if SCORER not in name and p.ndim > 1]
+    vectors = [p for name, p in named if SCORER not in name and p.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": weight_decay, "rate": 1.0},
+        {"params": vectors, "weight_decay": 0.0, "rate": 1.0},
+    ]
+    if scorers:
+        groups.append({"params": scorers, "weight_decay": 0.0, "rate": SCORER_RATE})
     return torch.optim.AdamW(groups, lr=0.0, fused=True)
 
 
@@ -193,7 +205,7 @@ class TrainingLoop(ABC):
         if not (isinstance(loss, float) and math.isfinite(loss) and math.isfinite(norm)):
             raise NotFiniteError(f"step {self.step}: loss {loss}, gradient norm {norm}")
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate"]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self._updated()

@@ -79,6 +79,10 @@ class Layer(nn.Module):
         self.intermediate = nn.Linear(architecture.hidden, architecture.intermediate)
         self.output = nn.Linear(architecture.intermediate, architecture.hidden)
         self.output_norm = nn.LayerNorm(architecture.hidden, eps=architecture.layer_norm_epsilon)
+        if architecture.significance == "learned":
+            self.significance = nn.Linear(architecture.hidden, 1)
+            nn.init.zeros_(self.significance.weight)
+            nn.init.zeros_(self.significance.bias)
 
     def attend(self, hidden: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Self-attention with residual and layer norm.
@@ -99,6 +103,11 @@ class Layer(nn.Module):
         probabilities = scores.softmax(-1)
         mixed = torch.matmul(probabilities, value).transpose(1, 2).reshape(size, count, width)
         return self.attention_norm(hidden + self.attention_output(mixed)), probabilities
+
+    def score(self, attended: Tensor) -> Tensor:
+        """Learned significance of each token, float32 ``[b, n]``, from what `attend` made of it."""
+        weight, bias = self.significance.weight.float(), self.significance.bias.float()
+        return functional.linear(attended.float(), weight, bias)[..., 0]
 
     def feed_forward(self, hidden: Tensor) -> Tensor:
         """Feed-forward part with residual and layer norm, ``[b, n, hidden]``."""
@@ -162,6 +171,7 @@ class LengthAdaptiveMiniLM(nn.Module):
         *,
         protected: Tensor | None = None,
         skipped: Sequence[bool] | None = None,
+        scores: list[Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Start and end logits.
 
@@ -170,11 +180,12 @@ class LengthAdaptiveMiniLM(nn.Module):
             kept: int64 ``[layers, b]``, tokens that each layer keeps of each sample; None keeps all.
             protected: bool ``[b, n]``, tokens that go last, whatever their significance; None protects none.
             skipped: for each layer, whether it is left out (LayerDrop); None leaves out none.
+            scores: gets the learned significance of every layer in turn, ``[b, n]`` each, where all is kept.
 
         Returns:
             float32 ``[b, n]`` each; `PADDING_LOGIT` at padding.
         """
-        encoded = self.encode(batch, kept, protected=protected, skipped=skipped)
+        encoded = self.encode(batch, kept, protected=protected, skipped=skipped, scores=scores)
         logits = self.head(encoded).float().masked_fill(~batch.real[..., None], PADDING_LOGIT)
         return logits[..., 0], logits[..., 1]
 
@@ -185,21 +196,28 @@ class LengthAdaptiveMiniLM(nn.Module):
         *,
         protected: Tensor | None = None,
         skipped: Sequence[bool] | None = None,
+        scores: list[Tensor] | None = None,
     ) -> Tensor:
         """Hidden states ``[b, n, hidden]`` with dropped tokens restored; arguments as of `forward`."""
         hidden = self.embeddings(batch).to(self.head.weight.dtype)
         left_out = [False] * len(self.layers) if skipped is None else skipped
         if kept is None:
-            return self._encode(hidden, batch.real, left_out)
+            return self._encode(hidden, batch.real, left_out, scores)
         asking = batch.question if self.architecture.significance == "question" else batch.real
         return self._drop_and_restore(hidden, batch.real, asking, kept, protected, left_out)
 
-    def _encode(self, hidden: Tensor, real: Tensor, skipped: Sequence[bool]) -> Tensor:
+    def _encode(
+        self, hidden: Tensor, real: Tensor, skipped: Sequence[bool], scores: list[Tensor] | None = None
+    ) -> Tensor:
         bias = attention_bias(real, hidden.dtype)
         for layer, skip in zip(self.layers, skipped, strict=True):
             assert isinstance(layer, Layer)
-            if not skip:
-                hidden = layer.feed_forward(layer.attend(hidden, bias)[0])
+            if skip:
+                continue
+            hidden = layer.attend(hidden, bias)[0]
+            if scores is not None and self.architecture.significance == "learned":
+                scores.append(layer.score(hidden))
+            hidden = layer.feed_forward(hidden)
         return hidden
 
     def _drop_and_restore(  # noqa: PLR0913, PLR0917 - what `encode` was given, with what it worked out of it
@@ -219,7 +237,7 @@ class LengthAdaptiveMiniLM(nn.Module):
                 continue
             hidden, probabilities = layer.attend(hidden, attention_bias(real, hidden.dtype))
             if bool((counts < real.sum(1)).any()):
-                scores = significance(probabilities.detach(), real, asking.gather(1, places) & real)
+                scores = self._scores(layer, hidden.detach(), probabilities.detach(), real, asking.gather(1, places))
                 if protected is not None:
                     scores = scores.masked_fill(protected.gather(1, places) & real, math.inf)
                 chosen, real = most_significant(scores, counts)
@@ -230,6 +248,11 @@ class LengthAdaptiveMiniLM(nn.Module):
             update = torch.where(real[..., None], hidden, restored.gather(1, _rows(places, hidden)))
             restored = restored.scatter(1, _rows(places, hidden), update)
         return restored
+
+    def _scores(self, layer: Layer, attended: Tensor, probabilities: Tensor, real: Tensor, asking: Tensor) -> Tensor:
+        if self.architecture.significance == "learned":
+            return layer.score(attended).detach().masked_fill(~real, -math.inf)
+        return significance(probabilities, real, asking & real)
 
 
 def attention_bias(real: Tensor, dtype: torch.dtype) -> Tensor:

@@ -138,14 +138,15 @@ def save_weights(network: nn.Module, path: Path, metadata: dict[str, str] | None
 
 
 def load_weights(path: Path, architecture: Architecture) -> LengthAdaptiveMiniLM:
-    """A network with the weights that `save_weights` wrote.
+    """A network with the weights that `save_weights` wrote; a learned significance that they lack is 0 for every token.
 
     Raises:
         ValueError: the file's tensors are not those of a network of this architecture.
     """
     network = LengthAdaptiveMiniLM(architecture)
+    untaught = {name: each for name, each in network.state_dict().items() if ".significance." in name}
     try:
-        network.load_state_dict(read_file(path))
+        network.load_state_dict(untaught | read_file(path))
     except RuntimeError as error:
         raise ValueError(f"{path} does not hold a network of {architecture}: {error}") from error
     return network

@@ -35,6 +35,8 @@ Node = Any  # openvino.Node; its stubs lack most operators
 Tensors = Mapping[str, NDArray[Any]]
 
 PADDING_BIAS = -10000.0
+LEAST_SCORE = -1e30
+"""Of padding; also in bf16 less than any token's."""
 
 
 def build_graph(architecture: Architecture, tensors: Tensors, *, integer_products: bool = True) -> ov.Model:
@@ -85,7 +87,7 @@ class _Builder:
 
     def _asking(self, real: Node) -> Node:
         """Whether a token's attention makes others significant, ``[n]``."""
-        if self.architecture.significance == "all":
+        if self.architecture.significance != "question":
             return real
         after = op.greater(self.places, _const(0, np.int32))
         before = op.less(self.places, op.subtract(self.segment_start, _const(1, np.int32)))
@@ -117,6 +119,10 @@ class _Builder:
         mixed, scores = self._attention(f"{root}.qkv", tokens)
         attended = self._linear(mixed, f"{root}.attention_output")
         hidden = self._norm(op.add(tokens.hidden, attended), f"{root}.attention_norm")
+        if self.architecture.significance == "learned":
+            weight, bias = (self._constant(f"{root}.significance.{part}") for part in ("weight", "bias"))
+            product = op.matmul(hidden, weight, transpose_a=False, transpose_b=True)
+            scores = op.squeeze(op.add(product, bias), _const([1], np.int64))
         kept = self._most_significant(replace(tokens, hidden=hidden), scores, layer)
         inner = op.gelu(self._linear(kept.hidden, f"{root}.intermediate"), "erf")
         hidden = self._norm(op.add(kept.hidden, self._linear(inner, f"{root}.output")), f"{root}.output_norm")
@@ -150,8 +156,7 @@ class _Builder:
     def _most_significant(self, tokens: _Tokens, scores: Node, layer: int) -> _Tokens:
         """The tokens that `layer` keeps, most significant first, then padding; ties go to the earlier token."""
         kept, rows = (op.gather(each, _const(layer, np.int32), _const(0, np.int32)) for each in (self.kept, self.rows))
-        # no real token has a negative score, so -1 ranks padding last
-        ranked = op.select(tokens.real, scores, _const(-1.0, np.float32))
+        ranked = op.select(tokens.real, scores, _const(LEAST_SCORE, np.float32))
         chosen = op.topk(ranked, rows, 0, "max", "value", index_element_type="i32", stable=True).output(1)
         hidden, places, asking = (
             op.gather(each, chosen, _const(0, np.int32)) for each in (tokens.hidden, tokens.places, tokens.asking)

@@ -35,6 +35,7 @@ SHAPE = Architecture(
     layers=3, hidden=32, heads=4, intermediate=64, vocabulary=TINY.vocabulary, positions=80, layer_norm_epsilon=1e-12
 )
 QUESTION = replace(SHAPE, significance="question")
+LEARNED = replace(SHAPE, significance="learned")
 FULL = full_configuration(SHAPE.layers)
 DROPPING = LengthConfiguration("c01", (0.9, 0.6, 0.3))
 EDGES = (3, 15, 16, 17, 31, 32, 33, 47, 48, 49, 79, 80)  # around the engine's length buckets
@@ -67,12 +68,15 @@ def publish(root: Path, name: str, tensors: Tensors, scheme: str, architecture: 
 
 
 def publish_models(root: Path) -> None:
-    """``int8``, ``smooth`` (SmoothQuant), ``question`` (its significance), ``float`` of one network, and ``tiny``."""
+    """``int8``, ``smooth`` (SmoothQuant), ``question``, ``learned`` (what is significant), ``float``; and ``tiny``."""
     network = random_network(SHAPE, seed=2, scale=0.2)
     publish(root, "float", float_tensors(network), "none")
     ranges = observe(network, [random_batch((12, 40, 80, 33), SHAPE, seed) for seed in range(4)])
     publish(root, "int8", int8_tensors(network, ranges, smoothing=0.0), "int8")
     publish(root, "smooth", int8_tensors(network, ranges, smoothing=0.5), "int8")
+    taught = random_network(LEARNED, seed=2, scale=0.2)
+    seen = observe(taught, [random_batch((12, 40, 80, 33), SHAPE, seed) for seed in range(4)])
+    publish(root, "learned", int8_tensors(taught, seen, smoothing=0.0), "int8", LEARNED)
     publish(root, "question", int8_tensors(network, ranges, smoothing=0.0), "int8", QUESTION)
     publish_tiny(root)
 

@@ -64,6 +64,21 @@ def test_a_stopped_and_resumed_run_equals_an_unstopped_one_bit_for_bit(tmp_path:
     assert steps(tmp_path / "whole") == steps(tmp_path / "parts")
 
 
+def test_a_learned_significance_finds_the_answers(tmp_path: Path) -> None:
+    network = random_network(replace(SMALL, significance="learned"), scale=0.1)
+    loop = Adapter(network, FEATURES, tmp_path, replace(F32, epochs=12, keeping_weight=1.0))
+    loop.run()
+    lines = steps(tmp_path)
+    assert lines[-1]["keeping"] < 0.7 * lines[0]["keeping"]
+    scores: list[Tensor] = []
+    batch = collate(FEATURES, np.arange(len(FEATURES)), 0)
+    with torch.inference_mode():
+        network(batch.inputs, scores=scores)
+    assert len(scores) == SMALL.layers
+    others = batch.inputs.real & ~batch.inside & (torch.arange(scores[-1].shape[1]) > 0)
+    assert scores[-1][batch.inside].mean() > scores[-1][others].mean() + 1.0
+
+
 def test_every_pass_has_its_loss_in_the_log(tmp_path: Path) -> None:
     adapter(tmp_path, replace(F32, random_passes=3)).run(4)
     lines = steps(tmp_path)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +169,11 @@ def test_a_tiny_checkpoint_is_a_function_of_its_seed(written: Path, tmp_path: Pa
         write_tiny_checkpoint(tmp_path / str(seed), excerpt(), seed)
         name = "model.safetensors"
         assert ((tmp_path / str(seed) / name).read_bytes() == (written / name).read_bytes()) is same
+
+
+def test_a_learned_significance_that_was_never_taught_is_0_for_every_token(tmp_path: Path) -> None:
+    save_weights(random_network(seed=3), tmp_path / "weights.safetensors")
+    loaded = load_weights(tmp_path / "weights.safetensors", replace(SMALL, significance="learned")).state_dict()
+    scorers = [tensor for name, tensor in loaded.items() if ".significance." in name]
+    assert len(scorers) == 2 * SMALL.layers
+    assert all((tensor == 0).all() for tensor in scorers)
