@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from loadtest.scenario import SCENARIOS, ScenarioError, read_scenario
+from loadtest.scenario import SCENARIOS, ScenarioError, pinned, read_scenario
 from tests.loadtest.makers import scenario
 
 HEAD = 'name = "x"\nabout = "y"\n'
@@ -95,3 +95,13 @@ def test_what_is_relative_needs_the_capacity() -> None:
     assert scenario(budgets=[{"label": "a", "share": 1.0, "x_full": 2}]).needs_capacity
     phases = [{"seconds": 1, "rate": 1}]
     assert scenario(arrivals={"process": "poisson", "unit": "capacity", "phases": phases}).needs_capacity
+
+
+def test_a_pinned_scenario_has_the_header_and_a_name_of_its_own() -> None:
+    plain = scenario()
+    held = pinned(plain, "full")
+    assert (held.name, held.headers.length_config) == (f"{plain.name}-full", "full")
+    assert held.budgets == plain.budgets
+    assert pinned(plain, "") is plain
+    with pytest.raises(ScenarioError, match="no id of a length configuration"):
+        pinned(plain, "two words")
