@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from trainer.loop import SCORER
 from trainer.tensor_files import read_file, write_file
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -20,7 +21,7 @@ RECORD_FILE = "average.json"
 
 
 def mean_weights(parts: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
-    """The weighted mean, tensor by tensor, in float32.
+    """The weighted mean, tensor by tensor, in float32; of a learned significance, over the parts that have one.
 
     Args:
         parts: tensors by name, at least one.
@@ -35,16 +36,15 @@ def mean_weights(parts: Sequence[Mapping[str, Tensor]], shares: Sequence[float])
         )
     if not all(0.0 < share < float("inf") for share in shares):
         raise ValueError(f"shares must be positive, got {list(shares)}")
-    shapes = [{name: tensor.shape for name, tensor in part.items()} for part in parts]
+    shapes = [{name: tensor.shape for name, tensor in part.items() if SCORER not in name} for part in parts]
     if any(shape != shapes[0] for shape in shapes):
         raise ValueError("the weights are not of the same network: names or shapes differ")
-    total = sum(shares)
-    return {
-        name: torch.stack(
-            [part[name].float() * (share / total) for part, share in zip(parts, shares, strict=True)]
-        ).sum(0)
-        for name in parts[0]
-    }
+    mean = {}
+    for name in sorted({name for part in parts for name in part}):
+        having = [(part[name].float(), share) for part, share in zip(parts, shares, strict=True) if name in part]
+        total = sum(share for _, share in having)
+        mean[name] = torch.stack([tensor * (share / total) for tensor, share in having]).sum(0)
+    return mean
 
 
 def average(run: Path, names: Sequence[str], shares: Sequence[float], name: str) -> Path:

@@ -44,3 +44,10 @@ def test_the_mean_is_written_with_a_record_of_what_it_is_made_of(tmp_path: Path)
     assert json.loads((path.parent / RECORD_FILE).read_text())["average_of"] == {".": 1.0, "longer": 1.0}
     with pytest.raises(ValueError, match="cannot be written over"):
         average(tmp_path, [".", "longer"], [1.0, 1.0], "longer")
+
+
+def test_scores_that_only_some_parts_learned_are_the_mean_of_those() -> None:
+    name = "layers.0.significance.weight"
+    parts = [{"a": torch.tensor([1.0])}] + [{"a": torch.tensor([x]), name: torch.tensor([x])} for x in (2.0, 6.0)]
+    mean = mean_weights(parts, [2.0, 3.0, 1.0])
+    torch.testing.assert_close(mean, {"a": torch.tensor([14.0 / 6]), name: torch.tensor([3.0])})
