@@ -156,7 +156,7 @@ def export_(  # noqa: PLR0913, PLR0917 - as above
     base: Base = BASE,
     weights_of: Annotated[str, typer.Option(help="Folder of the run, such as adapted; .: fine-tuned alone.")] = ".",
     name: Annotated[str, typer.Option(help="Model name.")] = "default",
-    scheme: Annotated[str, typer.Option(help="int8, or none for the float twin (engine reference).")] = "int8",
+    scheme: Annotated[str, typer.Option(help="int8, or none for the float twin.")] = "int8",
     smoothing: Annotated[float, typer.Option(help="SmoothQuant's alpha; 0 for none.")] = SMOOTHING,
     calibration_windows: Annotated[int, typer.Option(help="Training windows for activation calibration.")] = 256,
     calibration_drop: Annotated[
@@ -168,13 +168,7 @@ def export_(  # noqa: PLR0913, PLR0917 - as above
     """Quantize, measure F1 on the held-out articles through an engine, and publish an artifact."""
     folder = resolve_checkpoint(base)
     facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    settings = ExportSettings(
-        scheme,
-        smoothing,
-        calibration_windows,
-        calibration_drop,
-        engine="reference" if scheme == "none" else engine,
-    )
+    settings = ExportSettings(scheme, smoothing, calibration_windows, calibration_drop, engine=engine)
     inputs = ExportInputs(
         network=load_weights(run / weights_of / "weights.safetensors", run_architecture(run, folder)),
         features=Features.load(run / "features.npz"),

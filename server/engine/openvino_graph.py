@@ -40,11 +40,11 @@ LEAST_SCORE = -1e30
 
 
 def build_graph(architecture: Architecture, tensors: Tensors, *, integer_products: bool = True) -> ov.Model:
-    """The graph of an int8 artifact's tensors (``model_store/FORMAT.md``, "Arithmetic").
+    """The graph of an artifact's tensors (``model_store/FORMAT.md``, "Arithmetic"), in integers where they are.
 
     Args:
         architecture: of the model.
-        tensors: of the scheme ``int8``.
+        tensors: of the scheme ``int8`` or ``none``.
         integer_products: let the runtime multiply integers.  Otherwise it multiplies the same integers held
             in floating point: slower, and right on processors whose 8-bit products saturate.
     """
@@ -106,13 +106,18 @@ class _Builder:
         return ov.Model(results, parameters, "length_adaptive_minilm")
 
     def _embeddings(self) -> Node:
-        rows = op.convert(op.gather(self._constant("embeddings.word"), self.token_ids, _const(0, np.int32)), np.float32)
-        scales = op.gather(self._constant("embeddings.word.scale"), self.token_ids, _const(0, np.int32))
-        words = op.multiply(rows, op.unsqueeze(scales, _const([1], np.int64)))
+        words = self._words()
         positions = op.gather(self._constant("embeddings.position"), self.places, _const(0, np.int32))
         in_context = op.convert(op.greater_equal(self.places, self.segment_start), np.int32)
         segments = op.gather(self._constant("embeddings.segment"), in_context, _const(0, np.int32))
         return self._norm(op.add(op.add(words, positions), segments), "embeddings.norm")
+
+    def _words(self) -> Node:
+        rows = op.gather(self._constant("embeddings.word"), self.token_ids, _const(0, np.int32))
+        if "embeddings.word.scale" not in self.tensors:
+            return rows
+        scales = op.gather(self._constant("embeddings.word.scale"), self.token_ids, _const(0, np.int32))
+        return op.multiply(op.convert(rows, np.float32), op.unsqueeze(scales, _const([1], np.int64)))
 
     def _layer(self, layer: int, tokens: _Tokens) -> _Tokens:
         root = f"layers.{layer}"
@@ -166,10 +171,17 @@ class _Builder:
         return _Tokens(hidden, op.select(real, places, self.nowhere), real, asking)
 
     def _linear(self, source: Node, name: str, factor: NDArray[np.float32] | None = None) -> Node:
-        """``FakeQuantize -> MatMul -> bias``, which the CPU plugin turns into one u8 x s8 kernel."""
+        """``FakeQuantize -> MatMul -> bias``, which the CPU plugin turns into one u8 x s8 kernel; or plain floats."""
+        factor = np.ones((1, 1), np.float32) if factor is None else factor
+        if f"{name}.weight_scale" in self.tensors:
+            source = self._quantized(source, name)
+        product = op.matmul(source, self._weight(name, factor), transpose_a=False, transpose_b=True)
+        return op.add(product, _const(self.tensors[f"{name}.bias"][None] * factor.reshape(1, -1), np.float32))
+
+    def _quantized(self, source: Node, name: str) -> Node:
         zero = float(self.tensors[f"{name}.input_zero_point"][0])
         step = self.tensors[f"{name}.input_scale"]
-        quantized = op.fake_quantize(
+        return op.fake_quantize(
             source,
             _const(-zero * step, np.float32),
             _const((255.0 - zero) * step, np.float32),
@@ -177,16 +189,15 @@ class _Builder:
             _const([255.0 - zero], np.float32),
             256,
         )
-        factor = np.ones((1, 1), np.float32) if factor is None else factor
-        scale = self.tensors[f"{name}.weight_scale"][:, None] * factor
-        product = op.matmul(quantized, self._weight(name, scale), transpose_a=False, transpose_b=True)
-        return op.add(product, _const(self.tensors[f"{name}.bias"][None] * factor.reshape(1, -1), np.float32))
 
-    def _weight(self, name: str, scale: NDArray[np.float32]) -> Node:
-        integers = self.tensors[f"{name}.weight"]
+    def _weight(self, name: str, factor: NDArray[np.float32]) -> Node:
+        weight = self.tensors[f"{name}.weight"]
+        if f"{name}.weight_scale" not in self.tensors:
+            return _const(weight * factor, np.float32)
+        scale = self.tensors[f"{name}.weight_scale"][:, None] * factor
         if not self.integer_products:
-            return _const(integers * scale, np.float32)
-        return op.multiply(op.convert(op.constant(integers), np.float32), _const(scale, np.float32))
+            return _const(weight * scale, np.float32)
+        return op.multiply(op.convert(op.constant(weight), np.float32), _const(scale, np.float32))
 
     def _norm(self, source: Node, name: str) -> Node:
         axes = _const([1], np.int64)

@@ -200,6 +200,14 @@ def test_a_precision_that_the_processor_lacks_is_refused_and_auto_takes_f32(
     engine.close()
 
 
-def test_openvino_refuses_the_float_twin_and_says_what_runs_it(store: Path) -> None:
-    with pytest.raises(EngineUnavailableError, match=r"scheme is 'none' \(the engine reference runs it\)"):
-        create_engine("openvino", ModelStore(store).load("float"), threads=1)
+@pytest.mark.parametrize("configuration", [FULL, DROPPING])
+def test_openvino_computes_the_float_twin_as_the_reference_does(
+    engines: Engines, configuration: LengthConfiguration
+) -> None:
+    mine, wanted = engines("openvino", "float"), engines("reference", "float")
+    assert mine.info.precision == "f32"
+    for length in (5, 23):
+        tokens = window(length)
+        np.testing.assert_allclose(
+            answer(mine, tokens, configuration), answer(wanted, tokens, configuration), atol=1e-4
+        )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from model_store import ParetoTable
+from trainer.search.comparing import Loss, rank_correlation
 from trainer.search.front import Evaluation, compare_areas, non_dominated
 from trainer.search.frozen import FROZEN_FILE, read_frozen
 from trainer.search.plot import plot_search
@@ -50,9 +52,23 @@ def table_lines(table: ParetoTable) -> list[str]:
             f"  {point.id:>4}  {point.macs / full:6.1%} of full  F1 {point.held_out_f1:.2f} [{low:.2f}, {high:.2f}]"
             f"  EM {point.held_out_exact_match:.2f}{dev}  ({ratios})"
         )
+    alike = None if table.full.dev_f1 is None else rank_correlation(table)
+    if alike is not None:
+        lines.append(f"Spearman's rank correlation of held-out and dev F1: {alike:.3f}")
     if len(table.points) < WANTED_POINTS:
         lines.append(f"only {len(table.points)} points are left; score more candidates again, or search on")
     return lines
+
+
+def loss_lines(losses: Sequence[Loss]) -> list[str]:
+    """One line per point, and the greatest loss."""
+    lines = [
+        f"  {loss.id:>4}  int8 F1 {loss.int8:.2f}  float {loss.difference.mean:+.2f} "
+        f"[{loss.difference.low:+.2f}, {loss.difference.high:+.2f}]"
+        for loss in losses
+    ]
+    worst = max(losses, key=lambda loss: loss.difference.mean)
+    return [*lines, f"int8 loses {worst.difference.mean:.2f} at most, at {worst.id}"]
 
 
 def draw(folder: Path) -> Path:

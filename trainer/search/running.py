@@ -20,10 +20,19 @@ from reading import QuestionScores, SquadDataset, SquadRecord, load_squad
 from server.engine import create_engine
 from server.engine.interface import Engine
 from trainer.evaluation import evaluate_questions
+from trainer.search.comparing import Loss, int8_loss
 from trainer.search.core import CostFunction, SearchResult, SearchSettings, search
 from trainer.search.costs import macs_cost, nominal_length, time_cost
 from trainer.search.front import Evaluation, compare_areas
-from trainer.search.frozen import FROZEN_FILE, Frozen, FrozenTableError, freeze, read_frozen, report_dev, write_json
+from trainer.search.frozen import (
+    FROZEN_FILE,
+    Frozen,
+    FrozenTableError,
+    freeze,
+    read_frozen,
+    report_dev,
+    write_json,
+)
 from trainer.search.genes import Genes, GeneSpace
 from trainer.search.record import EVALUATIONS_FILE, Record, RecordError, RecordWriter, read_record
 from trainer.search.scores import draw, f1_score, sample_windows, split_articles
@@ -35,6 +44,7 @@ SPLIT_SEED = 0
 TIMED_WINDOWS = 8
 TIMED_ROUNDS = 7
 RESCORED_FILE = "rescored.json"
+LOSSES_FILE = "int8_loss.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +155,37 @@ def dev_report(folder: Path, artifact: Artifact, data: Path, options: TableOptio
     about = {"sha256": sha256_of(data), "questions": len(questions), "engine": options.engine}
     with running(artifact, options.engine, options.threads) as engine:
         return report_dev(folder, about, _scores_of(artifact, engine, questions))
+
+
+def int8_losses(
+    folder: Path, artifact: Artifact, twin: Artifact, held_out: SquadDataset, options: TableOptions
+) -> list[Loss]:
+    """What int8 costs at each point of the frozen table in `folder`, on the table's questions; never on dev.
+
+    Raises:
+        FrozenTableError: see `read_frozen`; or the table is another artifact's.
+        ValueError: `twin` is no float artifact of the same architecture.
+    """
+    frozen = read_frozen(folder)
+    if frozen.facts["artifact"] != artifact.digest:
+        raise FrozenTableError(f"the table in {folder} was made for another artifact")
+    scheme, same = twin.manifest.quantization.scheme, twin.manifest.architecture == artifact.manifest.architecture
+    if scheme != "none" or not same:
+        raise ValueError(
+            f"{twin.manifest.name} is no float twin: its scheme is {scheme!r}, its architecture the same: {same}"
+        )
+    questions = draw(split_articles(held_out, SPLIT_SEED).table, options.questions, SPLIT_SEED)
+    losses = []
+    with (
+        running(artifact, options.engine, options.threads) as int8,
+        running(twin, options.engine, options.threads) as floats,
+    ):
+        for point in frozen.table.points:
+            pair = _scores_of(artifact, int8, questions), _scores_of(twin, floats, questions)
+            losses.append(int8_loss(point.configuration, *pair, SPLIT_SEED))
+    said = {"artifact": artifact.digest, "float": twin.digest, "questions": len(questions), "engine": options.engine}
+    write_json(folder / LOSSES_FILE, {**said, "points": [asdict(loss) for loss in losses]})
+    return losses
 
 
 def baseline_genes(record: Record) -> tuple[Genes, ...]:

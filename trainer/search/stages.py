@@ -1,7 +1,7 @@
-"""The stages of ``python -m trainer``: search, table, plot, publish-table.
+"""The stages of ``python -m trainer``: search, table, compare-float, plot, publish-table.
 
 They read ``held_out.json.gz`` of a run folder and write its folder ``search/``: ``evaluations.jsonl``, ``search.png``,
-``rescored.json``, ``pareto_table.json``, ``frozen.json``, ``dev.json`` and ``reported_table.json``.
+``rescored.json``, ``pareto_table.json``, ``frozen.json``, ``dev.json``, ``reported_table.json`` and ``int8_loss.json``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trainer.search import reports
 from trainer.search.frozen import published_table, read_frozen
 from trainer.search.publishing import publish_table
 from trainer.search.record import EVALUATIONS_FILE, read_record
-from trainer.search.running import SearchOptions, TableOptions, dev_report, make_frozen, run_search
+from trainer.search.running import SearchOptions, TableOptions, dev_report, int8_losses, make_frozen, run_search
 
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
 Store = Annotated[Path, typer.Option(help="Model store of the int8 artifact.")]
@@ -81,6 +81,25 @@ def table(  # noqa: PLR0913, PLR0917 - as above
     plot(run)
 
 
+def compare_float(  # noqa: PLR0913, PLR0917 - as above
+    run: Run,
+    store: Store,
+    model: Model = "default",
+    float_model: Annotated[
+        str, typer.Option(help="Its float twin, of the same store (export --scheme none).")
+    ] = "float",
+    questions: Annotated[int, typer.Option(help="Held-out questions of the table's half; 0: all.")] = 0,
+    engine: EngineName = "openvino",
+    threads: Threads = 0,
+) -> None:
+    """What int8 costs: F1 of the float twin at every point of the frozen table, on the table's held-out questions."""
+    models = ModelStore(store)
+    options = TableOptions(0, 0, questions, engine, threads)
+    losses = int8_losses(run / FOLDER, models.load(model), models.load(float_model), _held_out(run), options)
+    for line in reports.loss_lines(losses):
+        typer.echo(line)
+
+
 def plot(run: Run) -> None:
     """Draw every evaluated point, the frontier, constant-ratio dropping and the table if there is one."""
     typer.echo(f"drawn in {reports.draw(run / FOLDER)}")
@@ -110,6 +129,7 @@ def add_stages(app: typer.Typer, wrap: Callable[[Callable[..., None]], Callable[
     stages: dict[str, Callable[..., None]] = {
         "search": search,
         "table": table,
+        "compare-float": compare_float,
         "plot": plot,
         "publish-table": publish_table_,
     }

@@ -87,6 +87,21 @@ def test_a_table_is_frozen_reported_and_published_with_the_same_tensors(run: Pat
     assert store.verify("tiny@2") == []
 
 
+def test_what_int8_costs_is_compared_at_every_point_on_held_out_questions(run: Path) -> None:
+    publish_tiny(run.parent / "store", name="float", scheme="none")
+    assert search(run, "--evaluations", 8).exit_code == 0
+    assert trainer(run, "table", "--engine", "fake", "--questions", 6).exit_code == 0
+    done = trainer(run, "compare-float", "--engine", "openvino", "--questions", 6)
+    assert done.exit_code == 0, done.output
+    found = json.loads((run / "search" / "int8_loss.json").read_text())
+    table = read_table(run / "search" / "pareto_table.json")
+    assert [row["id"] for row in found["points"]] == [point.id for point in table.points]
+    assert found["questions"] == 6
+    assert "int8 loses" in done.stdout
+    refused = trainer(run, "compare-float", "--float-model", "tiny@1")
+    assert "no float twin" in refused.stderr
+
+
 def test_cost_in_time_is_measured_through_the_engine(run: Path) -> None:
     assert search(run, "--cost", "time", "--evaluations", 3).exit_code == 0
     rows = lines(run)
