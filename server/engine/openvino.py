@@ -1,4 +1,4 @@
-"""OpenVINO: int8 linear layers, one compiled dynamic graph for every length and length configuration."""
+"""OpenVINO: int8 linear layers in two compiled dynamic graphs, one that drops tokens and one that keeps them all."""
 
 from __future__ import annotations
 
@@ -63,9 +63,12 @@ class OpenVinoEngine:
             # pinning to cores is the operator's choice (affinity, cpuset), and on by default it defies both
             "ENABLE_CPU_PINNING": False,
         }
-        graph = build_graph(self._architecture, artifact.load_tensors(), integer_products=exact)
-        compiled = core.compile_model(graph, "CPU", options)
-        self._request: ov.InferRequest | None = compiled.create_infer_request()
+        tensors = artifact.load_tensors()
+        self._requests: dict[bool, ov.InferRequest] = {}
+        """By whether tokens are dropped."""
+        for dropping in (False, True):
+            graph = build_graph(self._architecture, tensors, dropping=dropping, integer_products=exact)
+            self._requests[dropping] = core.compile_model(graph, "CPU", options).create_infer_request()
         device = str(core.get_property("CPU", "FULL_DEVICE_NAME"))
         int8 = f"int8+{rest}" if exact else f"int8 in {rest}"
         arithmetic = int8 if artifact.manifest.quantization.scheme == "int8" else rest
@@ -73,10 +76,11 @@ class OpenVinoEngine:
 
     def warm_up(self, configurations: Sequence[LengthConfiguration]) -> None:
         """Give every layer every number of rows that windows up to the reading default's longest can bring it."""
-        met: set[tuple[int, int]] = set()
+        met: set[tuple[bool, int, int]] = set()  # each graph has kernels of its own
         for configuration in configurations:
             for length in range(MINIMUM_TOKENS, min(self._max_length, self._architecture.positions) + 1):
-                shapes = set(enumerate(self._rows(length, configuration)))
+                rows = self._rows(length, configuration)
+                shapes = {(configuration.is_full, layer, count) for layer, count in enumerate(rows)}
                 if shapes <= met:
                     continue
                 met |= shapes
@@ -93,7 +97,7 @@ class OpenVinoEngine:
 
     def close(self) -> None:
         """Free graph and weights."""
-        self._request = None
+        self._requests = {}
 
     def _rows(self, length: int, configuration: LengthConfiguration) -> tuple[int, ...]:
         """Rows that enter the first layer, then those that each layer hands on, for a window of `length` tokens."""
@@ -103,24 +107,22 @@ class OpenVinoEngine:
         return (size, *(_rounded_up(count, KEPT_STEP, size) for count in configuration.kept_tokens(length)))
 
     def _infer(self, window: WindowTokens, configuration: LengthConfiguration) -> WindowLogits:
-        if self._request is None:
+        request = self._requests.get(not configuration.is_full)
+        if request is None:
             raise ValueError("the engine is closed")
         length = len(window.token_ids)
         size, *rows = self._rows(length, configuration)
         token_ids = np.full(size, self._pad_id, dtype=np.int32)
         token_ids[:length] = window.token_ids
-        outputs = self._request.infer(
-            {
-                "token_ids": token_ids,
-                "segment_start": np.asarray(window.segment_start, dtype=np.int32),
-                "real_length": np.asarray(length, dtype=np.int32),
-                "kept": np.asarray(configuration.kept_tokens(length), dtype=np.int32),
-                "rows": np.asarray(rows, dtype=np.int32),
-            },
-            share_inputs=True,
-            share_outputs=True,
-        )
-        start, end = outputs.values()
+        inputs = {
+            "token_ids": token_ids,
+            "segment_start": np.asarray(window.segment_start, dtype=np.int32),
+            "real_length": np.asarray(length, dtype=np.int32),
+        }
+        if not configuration.is_full:
+            inputs["kept"] = np.asarray(configuration.kept_tokens(length), dtype=np.int32)
+            inputs["rows"] = np.asarray(rows, dtype=np.int32)
+        start, end = request.infer(inputs, share_inputs=True, share_outputs=True).values()
         return WindowLogits(start[:length].copy(), end[:length].copy())
 
 

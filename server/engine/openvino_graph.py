@@ -1,4 +1,4 @@
-"""The length-adaptive encoder as one OpenVINO graph, built from an artifact's neutral tensors.
+"""The length-adaptive encoder as an OpenVINO graph, built from an artifact's neutral tensors.
 
 One window at a time (batch 1).  Inputs, all int32:
 
@@ -9,6 +9,10 @@ One window at a time (batch 1).  Inputs, all int32:
 - ``rows`` ``[layers]``: rows that each layer hands on, at least as many; what is not a kept token is padding.
 
 Outputs, float32 ``[n + 1]``: ``start`` and ``end`` logits; the last of each, and those of padding, mean nothing.
+
+The graph without dropping, for the configuration that keeps every token, has neither ``kept`` nor ``rows`` nor
+anything to rank, gather and restore, which takes 5 to 8% of the full configuration's time in the other graph; its
+outputs have shape ``[n]``.
 
 The runtime makes kernels per shape, and shapes follow ``rows``: rounded up, they are few for any text.
 
@@ -39,16 +43,20 @@ LEAST_SCORE = -1e30
 """Of padding; also in bf16 less than any token's."""
 
 
-def build_graph(architecture: Architecture, tensors: Tensors, *, integer_products: bool = True) -> ov.Model:
+def build_graph(
+    architecture: Architecture, tensors: Tensors, *, dropping: bool = True, integer_products: bool = True
+) -> ov.Model:
     """The graph of an artifact's tensors (``model_store/FORMAT.md``, "Arithmetic"), in integers where they are.
 
     Args:
         architecture: of the model.
         tensors: of the scheme ``int8`` or ``none``.
+        dropping: whether layers drop tokens.
         integer_products: let the runtime multiply integers.  Otherwise it multiplies the same integers held
             in floating point: slower, and right on processors whose 8-bit products saturate.
     """
-    return _Builder(architecture, tensors, integer_products=integer_products).build()
+    builder = _Builder(architecture, tensors, integer_products=integer_products)
+    return builder.dropping() if dropping else builder.whole()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +80,29 @@ class _Builder:
         self.kept = op.parameter([architecture.layers], np.int32, name="kept")
         self.rows = op.parameter([architecture.layers], np.int32, name="rows")
 
-    def build(self) -> ov.Model:
+    def dropping(self) -> ov.Model:
+        tokens = self._every_token()
+        logits = op.concat([self._head(tokens.hidden), _const(np.zeros((1, 2)), np.float32)], 0)
+        for layer in range(self.architecture.layers):
+            attended, scores = self._attend(layer, tokens)
+            kept = self._most_significant(replace(tokens, hidden=attended), scores, layer)
+            tokens = replace(kept, hidden=self._feed_forward(layer, kept.hidden))
+            logits = op.scatter_update(logits, tokens.places, self._head(tokens.hidden), _const(0, np.int32))
+        return self._model(logits, [self.kept, self.rows])
+
+    def whole(self) -> ov.Model:
+        tokens = self._every_token()
+        for layer in range(self.architecture.layers):
+            attended, _ = self._attend(layer, tokens)
+            tokens = replace(tokens, hidden=self._feed_forward(layer, attended))
+        return self._model(self._head(tokens.hidden), [])
+
+    def _every_token(self) -> _Tokens:
         count = op.squeeze(op.shape_of(self.token_ids, output_type="i32"), _const([0], np.int64))
         self.places = _range(count)
         self.nowhere = count
-        hidden = self._embeddings()
         real = op.less(self.places, self.real_length)
-        logits = op.concat([self._head(hidden), _const(np.zeros((1, 2)), np.float32)], 0)
-        tokens = _Tokens(hidden, self.places, real, self._asking(real))
-        for layer in range(self.architecture.layers):
-            tokens = self._layer(layer, tokens)
-            logits = op.scatter_update(logits, tokens.places, self._head(tokens.hidden), _const(0, np.int32))
-        return self._with_outputs(logits)
+        return _Tokens(self._embeddings(), self.places, real, self._asking(real))
 
     def _asking(self, real: Node) -> Node:
         """Whether a token's attention makes others significant, ``[n]``."""
@@ -93,14 +112,14 @@ class _Builder:
         before = op.less(self.places, op.subtract(self.segment_start, _const(1, np.int32)))
         return op.logical_and(after, before)
 
-    def _with_outputs(self, logits: Node) -> ov.Model:
+    def _model(self, logits: Node, inputs: list[Node]) -> ov.Model:
         columns = op.split(logits, _const(1, np.int64), 2)
         results = []
         for name, column in zip(("start", "end"), columns.outputs(), strict=True):
             flat = op.squeeze(column, _const([1], np.int64))
             flat.output(0).set_names({name})
             results.append(op.result(flat, name=name))
-        parameters = [self.token_ids, self.segment_start, self.real_length, self.kept, self.rows]
+        parameters = [self.token_ids, self.segment_start, self.real_length, *inputs]
         for parameter in parameters:
             parameter.output(0).set_names({parameter.get_friendly_name()})
         return ov.Model(results, parameters, "length_adaptive_minilm")
@@ -119,22 +138,28 @@ class _Builder:
         scales = op.gather(self._constant("embeddings.word.scale"), self.token_ids, _const(0, np.int32))
         return op.multiply(op.convert(rows, np.float32), op.unsqueeze(scales, _const([1], np.int64)))
 
-    def _layer(self, layer: int, tokens: _Tokens) -> _Tokens:
+    def _attend(self, layer: int, tokens: _Tokens) -> tuple[Node, Node]:
+        """Hidden states after attention ``[n, hidden]``, and the tokens' significance ``[n]``."""
         root = f"layers.{layer}"
-        mixed, scores = self._attention(f"{root}.qkv", tokens)
+        mixed, probabilities = self._attention(f"{root}.qkv", tokens)
         attended = self._linear(mixed, f"{root}.attention_output")
         hidden = self._norm(op.add(tokens.hidden, attended), f"{root}.attention_norm")
-        if self.architecture.significance == "learned":
-            weight, bias = (self._constant(f"{root}.significance.{part}") for part in ("weight", "bias"))
-            product = op.matmul(hidden, weight, transpose_a=False, transpose_b=True)
-            scores = op.squeeze(op.add(product, bias), _const([1], np.int64))
-        kept = self._most_significant(replace(tokens, hidden=hidden), scores, layer)
-        inner = op.gelu(self._linear(kept.hidden, f"{root}.intermediate"), "erf")
-        hidden = self._norm(op.add(kept.hidden, self._linear(inner, f"{root}.output")), f"{root}.output_norm")
-        return replace(kept, hidden=hidden)
+        if self.architecture.significance != "learned":
+            return hidden, self._received(probabilities, tokens.asking)
+        weight, bias = (self._constant(f"{root}.significance.{part}") for part in ("weight", "bias"))
+        product = op.matmul(hidden, weight, transpose_a=False, transpose_b=True)
+        return hidden, op.squeeze(op.add(product, bias), _const([1], np.int64))
+
+    def _feed_forward(self, layer: int, hidden: Node) -> Node:
+        root = f"layers.{layer}"
+        inner = op.gelu(self._linear(hidden, f"{root}.intermediate"), "erf")
+        return self._norm(op.add(hidden, self._linear(inner, f"{root}.output")), f"{root}.output_norm")
 
     def _attention(self, name: str, tokens: _Tokens) -> tuple[Node, Node]:
-        """Mixed values ``[n, hidden]`` and the tokens' significance ``[n]``."""
+        """Mixed values ``[n, hidden]`` and probabilities ``[heads, n, n]``, by query and key.
+
+        Where nothing else reads the probabilities, the runtime fuses all of it into one kernel.
+        """
         heads = self.architecture.heads
         width = self.architecture.hidden // heads
         # the query rows carry 1 / sqrt(width) already: one pass over the scores less
@@ -149,14 +174,13 @@ class _Builder:
         mixed = op.transpose(
             op.matmul(probabilities, value, transpose_a=False, transpose_b=False), _const([1, 0, 2], np.int64)
         )
-        received = op.matmul(
-            op.reshape(_either(tokens.asking, 1.0, 0.0), _const([1, 1, -1], np.int64), special_zero=False),
-            probabilities,
-            transpose_a=False,
-            transpose_b=False,
-        )
-        scores = op.reduce_sum(received, _const([0, 1], np.int64))
-        return op.reshape(mixed, _const([0, self.architecture.hidden], np.int64), special_zero=True), scores
+        return op.reshape(mixed, _const([0, self.architecture.hidden], np.int64), special_zero=True), probabilities
+
+    def _received(self, probabilities: Node, asking: Node) -> Node:
+        """Attention that each token receives from those that ask, ``[n]``."""
+        asked = op.reshape(_either(asking, 1.0, 0.0), _const([1, 1, -1], np.int64), special_zero=False)
+        sums = op.matmul(asked, probabilities, transpose_a=False, transpose_b=False)
+        return op.reduce_sum(sums, _const([0, 1], np.int64))
 
     def _most_significant(self, tokens: _Tokens, scores: Node, layer: int) -> _Tokens:
         """The tokens that `layer` keeps, most significant first, then padding; ties go to the earlier token."""

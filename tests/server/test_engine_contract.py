@@ -162,17 +162,21 @@ def test_after_warming_up_no_text_brings_a_layer_a_new_number_of_rows(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine: Any = fresh(store, "openvino", "tiny")
-    asked: list[dict[str, Any]] = []
-    infer = engine._request.infer
+    asked: list[tuple[bool, dict[str, Any]]] = []
 
-    def noted(inputs: dict[str, Any], **options: bool) -> object:
-        asked.append(inputs)
-        return infer(inputs, **options)
+    def noting(dropping: bool, infer: Callable[..., object]) -> SimpleNamespace:  # noqa: FBT001 - the engine's own key
+        def noted(inputs: dict[str, Any], **options: bool) -> object:
+            asked.append((dropping, inputs))
+            return infer(inputs, **options)
 
-    def met() -> set[tuple[int, int]]:
-        return {(layer, rows) for each in asked for layer, rows in enumerate((len(each["token_ids"]), *each["rows"]))}
+        return SimpleNamespace(infer=noted)
 
-    monkeypatch.setattr(engine, "_request", SimpleNamespace(infer=noted))
+    def met() -> set[tuple[bool, int, int]]:
+        rows = [(dropping, len(each["token_ids"]), *each.get("rows", ())) for dropping, each in asked]
+        return {(bool(dropping), layer, count) for dropping, *counts in rows for layer, count in enumerate(counts)}
+
+    requests = {dropping: noting(dropping, request.infer) for dropping, request in engine._requests.items()}
+    monkeypatch.setattr(engine, "_requests", requests)
     configurations = [point.configuration for point in ModelStore(store).load("tiny").table.points]
     engine.warm_up(configurations)
     warm, calls = met(), len(asked)
@@ -181,7 +185,8 @@ def test_after_warming_up_no_text_brings_a_layer_a_new_number_of_rows(
             answer(engine, window(length, vocabulary=TINY.vocabulary), configuration)
     assert met() == warm
     assert calls < len(asked)
-    assert {rows % 8 for _, rows in warm} == {0}
+    assert {rows % 8 for _, _, rows in warm} == {0}
+    assert {dropping for dropping, _, _ in warm} == {False, True}
 
 
 def without_bf16(self: ov.Core, device: str, name: str) -> object:
