@@ -49,7 +49,7 @@ serve: $(CORE) ## Start the server with the default model on HOST:PORT (127.0.0.
 test: lint ## Lint, check types and arrows, run the tests (no network, no downloads)
 	$(BIN)/python -m pytest
 
-test-integration: $(DEV) $(LOADTEST) ## Tests that need a second environment (builds and installs the wheel)
+test-integration: $(DEV) $(LOADTEST) ## Tests that need a second environment (the wheel; the engine ipex)
 	$(BIN)/python -m pytest -m integration tests/integration
 
 lint: $(DEV) ## ruff, mypy, import-linter

@@ -1,7 +1,7 @@
 """Do the engines give the same answers?  ``python -m benchmarks.parity --data F``.
 
-The engine ``openvino``, in every precision that this machine has, against the engine ``reference``: the
-same artifact, length configuration and questions.  Needs the extra ``train`` (torch).
+The engine ``openvino``, in every precision that this machine has, or ``ipex``, against the engine ``reference`` or
+another: the same artifact, length configuration and questions.  ``reference`` needs torch (extra ``train``).
 """
 
 from __future__ import annotations
@@ -38,18 +38,22 @@ class ParityOptions:
         store: where it is.
         float_model: the float twin of that artifact (scheme ``none``); None leaves it out.
         float_store: where that is.
+        engine: the engine in question.
+        against: the engine that it is compared with, in f32.
         config: id of the length configuration, the same for every engine.
         margin: in logits; from this reference margin on a question is clear.
         threads: of every engine; 0 takes what this process may use.
-        max_f1_difference: between openvino and reference, either way, in points of F1.
+        max_f1_difference: between the two engines, either way, in points of F1.
         min_agreement: share of the clear questions with the same best span.
-        max_float_difference: between openvino and the float twin, either way; None asks nothing.
+        max_float_difference: between the engine and the float twin, either way; None asks nothing.
     """
 
     model: str = "default"
     store: Path = Path()
     float_model: str | None = None
     float_store: Path = Path()
+    engine: EngineName = "openvino"
+    against: EngineName = "reference"
     config: str = "full"
     margin: float = 1.0
     threads: int = 0
@@ -101,8 +105,8 @@ def measure(questions: Sequence[SquadRecord], options: ParityOptions) -> Documen
         LeewayError: a model or an engine is not there.
         ValueError: no questions, or a negative margin.
     """
-    runs = list(_openvino_runs(questions, options))
-    reference = _run(_settings(options, "reference"), questions, options.config)
+    runs = list(_runs(questions, options))
+    reference = _run(_settings(options, options.against, "f32"), questions, options.config)
     twin = None if options.float_model is None else _run(_float_settings(options), questions, options.config)
     against_reference = [compare(run, reference, options.margin) for run in runs]
     against_float = [{"engine": run.label, "f1_difference": f1_difference(run, twin)} for run in runs if twin]
@@ -111,6 +115,7 @@ def measure(questions: Sequence[SquadRecord], options: ParityOptions) -> Documen
         "benchmark": "parity",
         "questions": len(questions),
         "length_config": options.config,
+        "against": options.against,
         "margin": options.margin,
         "engines": [run.document() for run in (*runs, reference, twin) if run is not None],
         "against_reference": against_reference,
@@ -157,7 +162,7 @@ def _float_breaches(floats: Sequence[Document], limit: float | None) -> list[str
     ]
 
 
-def _settings(options: ParityOptions, engine: EngineName, precision: Precision = "auto") -> Settings:
+def _settings(options: ParityOptions, engine: EngineName, precision: Precision) -> Settings:
     return Settings(
         store=options.store, model=options.model, engine=engine, precision=precision, threads=options.threads
     )
@@ -168,8 +173,10 @@ def _float_settings(options: ParityOptions) -> Settings:
     return Settings(store=options.float_store, model=options.float_model, engine="reference", threads=options.threads)
 
 
-def _openvino_runs(questions: Sequence[SquadRecord], options: ParityOptions) -> Iterator[EngineRun]:
-    yield _run(_settings(options, "openvino", "f32"), questions, options.config)
+def _runs(questions: Sequence[SquadRecord], options: ParityOptions) -> Iterator[EngineRun]:
+    yield _run(_settings(options, options.engine, "f32"), questions, options.config)
+    if options.engine != "openvino" or options.against == "openvino":
+        return
     try:
         yield _run(_settings(options, "openvino", "bf16"), questions, options.config)
     except ModelLoadError as error:
@@ -208,6 +215,8 @@ def parity(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer re
     float_store: Annotated[Path | None, typer.Option(help="Store of the float twin; --store if not given.")] = None,
     questions: Annotated[int, typer.Option(min=0, help="Questions drawn over all articles; 0: all.")] = 500,
     seed: Annotated[int, typer.Option(help="Of that draw.")] = 0,
+    engine: Annotated[EngineName, typer.Option(help="The engine in question.")] = "openvino",
+    against: Annotated[EngineName, typer.Option(help="What it is compared with.")] = "reference",
     config: Annotated[str, typer.Option(help="Id of the length configuration.")] = "full",
     margin: Annotated[float, typer.Option(min=0, help="Logits; from here on a best span is clear.")] = 1.0,
     threads: Annotated[int, typer.Option(min=0, help="Of every engine; 0: what this process may use.")] = 0,
@@ -215,7 +224,7 @@ def parity(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer re
     min_agreement: Annotated[float, typer.Option(min=0, max=1, help="Limit: share of the clear questions.")] = 1.0,
     max_float_difference: Annotated[float | None, typer.Option(min=0, help="Limit against the float twin.")] = None,
 ) -> None:
-    """Compare the engine openvino with the engine reference; the last line is one JSON document."""
+    """Compare two engines; the last line is one JSON document."""
     check_data(data)
     folder = store if store is not None else packaged_store()
     options = ParityOptions(
@@ -223,6 +232,8 @@ def parity(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer re
         store=folder,
         float_model=float_model,
         float_store=float_store if float_store is not None else folder,
+        engine=engine,
+        against=against,
         config=config,
         margin=margin,
         threads=threads,

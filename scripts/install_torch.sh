@@ -1,10 +1,11 @@
 #!/bin/sh
 # Install torch into the environment of the Python given as $1, its CPU build where there is one: on Linux the default
-# build brings gigabytes of CUDA libraries that nothing here uses.
+# build brings gigabytes of CUDA libraries that nothing here uses.  $2 is another version than that of the extra `train`:
+# 2.8.0 for `ipex`.
 set -eu
 
 python=$1
-version=2.13.0
+version=${2:-2.13.0}
 cpu_index=https://download.pytorch.org/whl/cpu
 
 if "$python" -c "import sys, torch; sys.exit(torch.__version__.split('+')[0] != '$version')" 2>/dev/null; then

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from server.errors import LeewayError
+from server.errors import LeewayError, ModelLoadError
 from server.options import settings_of, with_settings_options
+
+if TYPE_CHECKING:
+    from server.settings import Settings
 
 app = typer.Typer(
     name="leeway",
@@ -125,14 +129,16 @@ def evaluate(
 @app.command()
 @with_settings_options("model", "store", "engine", "precision", "threads", "profile_dir")
 def calibrate(
-    seconds: Annotated[float, typer.Option("--seconds", min=1, help="Time to measure, at most.")] = 100.0,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="Time to measure an engine, at most.")] = 100.0,
     **given: Any,
 ) -> None:
-    """Measure this host and keep its latency profile; the last line is one JSON document."""
-    from server.calibration import calibrate as run
-    from server.calibration import describe
-    from server.model import load_model
-    from server.profiles import require_writable, store_profile
+    """Measure this host and keep its latency profile; the last line is one JSON document.
+
+    Under the engine auto every installed one is measured; the document is that of the fastest, which auto takes from
+    then on, and lists the others.
+    """
+    from server.choosing import engines_to_calibrate
+    from server.profiles import require_writable
 
     settings = settings_of(given)
     folder = settings.profile_dir
@@ -140,22 +146,58 @@ def calibrate(
         fail("there is no home folder to keep a profile in: name one with --profile-dir")
     try:
         require_writable(folder)  # known before the measurement rather than after it
-        model = load_model(settings, warm_up=False)
-        try:
-            began_ns = time.monotonic_ns()
-            profile = run(model, seconds=seconds, progress=lambda line: typer.echo(line, err=True))
-            took = (time.monotonic_ns() - began_ns) / 1e9
-        finally:
-            model.engine.close()
-        path = store_profile(folder, profile)
+        measured = list(_calibrate_each(settings, engines_to_calibrate(settings), folder, seconds))
     except OSError as error:
         fail(f"cannot keep a profile in {folder}: {error.strerror or error}")
     except (LeewayError, RuntimeError, ValueError) as error:
         fail(error)
+    if not measured:
+        fail("none of the installed engines runs here")
+    (_, fastest), *others = sorted(measured, key=lambda each: each[0])
+    rest = {"others": [document for _, document in others]} if others else {}
+    typer.echo(json.dumps({**fastest, **rest}))
+
+
+def _calibrate_each(
+    settings: Settings, engines: Sequence[str], folder: Path, seconds: float
+) -> Iterator[tuple[float, dict[str, object]]]:
+    """`_calibrate_one` of every engine that runs here; a single one must.
+
+    Raises:
+        ModelLoadError: it does not, or the model is at fault.
+    """
+    from server.engine.interface import EngineUnavailableError
+
+    for name in engines:
+        try:
+            yield _calibrate_one(settings.model_copy(update={"engine": name}), folder, seconds)
+        except ModelLoadError as error:
+            if len(engines) == 1 or not isinstance(error.__cause__, EngineUnavailableError):
+                raise
+            typer.echo(f"left out: {error}", err=True)
+
+
+def _calibrate_one(settings: Settings, folder: Path, seconds: float) -> tuple[float, dict[str, object]]:
+    """Measure the engine of `settings`, keep the profile, show it; its typical nanoseconds, and what to print last."""
+    from server.calibration import calibrate as run
+    from server.calibration import describe
+    from server.choosing import typical_ns
+    from server.model import load_model
+    from server.profiles import store_profile
+
+    model = load_model(settings, warm_up=False)
+    try:
+        began_ns = time.monotonic_ns()
+        profile = run(model, seconds=seconds, progress=lambda line: typer.echo(line, err=True))
+        took = (time.monotonic_ns() - began_ns) / 1e9
+    finally:
+        model.engine.close()
+    path = store_profile(folder, profile)
     for line in describe(profile):
         typer.echo(line)
     cells = len(profile.configurations) * len(profile.lengths)
-    typer.echo(json.dumps({"path": str(path), "key": asdict(profile.key), "seconds": round(took, 3), "cells": cells}))
+    document = {"path": str(path), "key": asdict(profile.key), "seconds": round(took, 3), "cells": cells}
+    return typical_ns(profile, model.table, model.window_defaults.max_length), document
 
 
 def _read_text(file: str) -> str:

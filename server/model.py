@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,14 @@ from reading.spans import SpanSettings
 from reading.tokens import TextTokenizer
 from reading.windows import WindowSettings
 from server.answering import ReadingSettings
-from server.engine import create_engine
+from server.choosing import NAMED, choose_engine
 from server.engine.interface import Engine, EngineUnavailableError
 from server.errors import InvalidReadingError, ModelLoadError
 
 if TYPE_CHECKING:
     from server.settings import Settings
+
+logger = logging.getLogger("leeway")
 
 SHORTEST_WINDOW = 16
 
@@ -62,6 +65,7 @@ class LoadedModel:
         table: its length configurations, what they cost and how well they answer.
         window_defaults: how texts are cut unless the caller says otherwise.
         max_answer: tokens of an answer unless the caller says otherwise.
+        engine_reason: why it is this engine, for people.
     """
 
     name: str
@@ -73,6 +77,7 @@ class LoadedModel:
     table: ParetoTable
     window_defaults: WindowSettings
     max_answer: int
+    engine_reason: str = NAMED
 
     @property
     def reference(self) -> str:
@@ -151,7 +156,7 @@ def load_model(settings: Settings, *, warm_up: bool = True) -> LoadedModel:
         artifact = ModelStore(settings.store).load(settings.model)
         tokenizer = TextTokenizer.from_file(artifact.tokenizer_path)
         _check_vocabulary(tokenizer, artifact.manifest.architecture.vocabulary)
-        engine = create_engine(settings.engine, artifact, threads=settings.threads, precision=settings.precision)
+        choice = choose_engine(settings, artifact)
     except (ModelStoreError, EngineUnavailableError, OSError, ValueError, RuntimeError) as error:
         raise ModelLoadError(f"the model {settings.model!r} cannot be loaded: {error}") from error
     manifest = artifact.manifest
@@ -159,7 +164,7 @@ def load_model(settings: Settings, *, warm_up: bool = True) -> LoadedModel:
         name=manifest.name,
         version=str(manifest.version),
         digest=artifact.digest,
-        engine=engine,
+        engine=choice.engine,
         tokenizer=tokenizer,
         architecture=manifest.architecture,
         table=artifact.table,
@@ -167,7 +172,9 @@ def load_model(settings: Settings, *, warm_up: bool = True) -> LoadedModel:
             manifest.reading.max_length, manifest.reading.overlap, manifest.reading.max_question
         ),
         max_answer=manifest.reading.max_answer,
+        engine_reason=choice.reason,
     )
+    logger.info("engine %s: %s", choice.engine.info.name, choice.reason)
     if warm_up:
         _warm_up(model)
     return model

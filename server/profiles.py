@@ -60,6 +60,17 @@ def load_profile(folder: Path, key: ProfileKey) -> LatencyProfile | None:
     return profile
 
 
+def load_profiles(folder: Path) -> list[LatencyProfile]:
+    """Every profile in `folder` that can be read, of whatever key; none if there is no such folder."""
+    found = []
+    for path in sorted(folder.glob("profile-*.json")):
+        with suppress(InvalidProfileError, OSError):
+            profile = parse_profile(_read(path), str(path))
+            if profile_path(folder, profile.key) == path:
+                found.append(profile)
+    return found
+
+
 def store_profile(folder: Path, profile: LatencyProfile) -> Path:
     """Keep `profile` in `folder`, in place of an earlier one of the same key, and say where.
 

@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import model_store
 
-EngineName = Literal["openvino", "reference", "fake"]
+EngineName = Literal["auto", "openvino", "ipex", "reference", "fake"]
 Precision = Literal["auto", "f32", "bf16"]
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -46,7 +46,8 @@ class Settings(BaseSettings):
     model: str = Field(default="default", min_length=1, description="Model: NAME, NAME@VERSION or NAME@latest.")
     store: Path = Field(default_factory=packaged_store, description="Folder of the model store.")
     engine: EngineName = Field(
-        default="openvino", description="What runs the model: openvino, reference (torch) or fake."
+        default="auto",
+        description="What runs the model; auto: the fastest measured of openvino and ipex, where both are installed.",
     )
     precision: Precision = Field(
         default="auto",

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = sorted(folder.parent.name for folder in ROOT.glob("*/__init__.py") if folder.parent.name != "tests")
-RUNTIMES = {"torch", "openvino"}
+RUNTIMES = {"torch", "openvino", "intel_extension_for_pytorch"}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ for found in pkgutil.walk_packages(server.__path__, "server."):
         continue
     importlib.import_module(found.name)
 assert "server.cli" in sys.modules
-print(sorted({"torch", "openvino", "trainer", "datasets"} & set(sys.modules)))
+print(sorted({"torch", "openvino", "intel_extension_for_pytorch", "trainer", "datasets"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

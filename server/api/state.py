@@ -54,6 +54,7 @@ async def info(request: Request) -> JSONResponse:
             "device": engine.device,
             "threads": engine.threads,
             "precision": engine.precision,
+            "reason": model.engine_reason,
         },
         "length_configs": [{"id": each.id, "ratios": list(each.ratios)} for each in model.configurations],
         "reading": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, cast
 
 from server.engine.interface import Engine, EngineUnavailableError
@@ -11,11 +12,15 @@ from server.engine.threads import available_threads
 if TYPE_CHECKING:
     from model_store.artifact import Artifact
 
-ENGINES = ("openvino", "reference", "fake")
+ENGINES = ("openvino", "ipex", "reference", "fake")
 PRECISIONS = ("auto", "f32", "bf16")
+
+_SERVING = {"openvino": "openvino", "ipex": "intel_extension_for_pytorch"}
+"""Engines made for speed and the package that each needs: the reference is the oracle, the fake has no model."""
 
 _INSTALL = {
     "openvino": "install it with: pip install leeway-qa",
+    "ipex": "install it in an environment of its own with: pip install 'leeway-qa[ipex]'",
     "reference": "install it with: pip install 'leeway-qa[train]'",
 }
 
@@ -44,9 +49,16 @@ def create_engine(name: str, artifact: Artifact, *, threads: int = 0, precision:
         return cast(Engine, _engine_class(name, "OpenVinoEngine")(artifact, threads=count, precision=precision))
     if precision == "bf16":
         raise EngineUnavailableError(f"the engine {name} computes in f32 only; precision bf16 needs openvino")
+    if name == "ipex":
+        return cast(Engine, _engine_class(name, "IpexEngine")(artifact, threads=count))
     if name == "reference":
         return cast(Engine, _engine_class(name, "ReferenceEngine")(artifact, threads=count))
     return cast(Engine, _engine_class(name, "FakeEngine")(artifact.manifest.architecture, threads=count))
+
+
+def installed_engines() -> tuple[str, ...]:
+    """Engines made for serving whose packages this Python has, none of them imported; the default one first."""
+    return tuple(name for name, package in _SERVING.items() if importlib.util.find_spec(package) is not None)
 
 
 def _engine_class(name: str, class_name: str) -> type:

@@ -58,7 +58,7 @@ class EngineInfo:
     """What `/info` and the metrics say of an engine.
 
     Attributes:
-        name: ``openvino``, ``reference``, ``fake``.
+        name: ``openvino``, ``ipex``, ``reference``, ``fake``.
         device: the processor as the engine's runtime names it.
         threads: threads that one call uses.
         precision: arithmetic of the linear layers and of the rest, for example ``int8+bf16``.

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 _EXACT = {"avx512_vnni", "avx_vnni", "amx_int8"}
+_CPUINFO = Path("/proc/cpuinfo")
 
 
-def multiplies_int8_exactly(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+def multiplies_int8_exactly(cpuinfo: Path = _CPUINFO) -> bool:
     """Whether products of unsigned and signed bytes are summed in 32 bits (VNNI or AMX).
 
     Older x86 (``vpmaddubsw``) sums pairs in 16 bits and saturates, which gives *wrong* sums for full-range
     8-bit operands, silently.  False where it cannot be known (no ``/proc/cpuinfo``, other architectures).
     """
+    return not _EXACT.isdisjoint(_first(cpuinfo, "flags").split())
+
+
+def processor_name(cpuinfo: Path = _CPUINFO) -> str:
+    """The name that the processor gives itself, which is also OpenVINO's; its architecture where there is none."""
+    return _first(cpuinfo, "model name") or platform.machine() or "unknown"
+
+
+def _first(cpuinfo: Path, key: str) -> str:
+    """The value of the first line ``key : value``; empty where there is none."""
     try:
         text = cpuinfo.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return False
-    flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
-    return not _EXACT.isdisjoint(flags.partition(":")[2].split())
+        return ""
+    line = next((line for line in text.splitlines() if line.startswith(key)), "")
+    return line.partition(":")[2].strip()

@@ -174,6 +174,25 @@ def test_calibrate_keeps_a_profile_and_ends_with_one_json_document(store: Path, 
     assert list(folder.iterdir()) == [Path(document["path"])]
 
 
+def test_calibrate_measures_every_engine_under_auto_and_leaves_out_what_cannot_run(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.choosing.installed_engines", lambda: ("fake", "reference", "tensorrt"))
+    given = ("calibrate", "--seconds", "5", "--threads", "1", "--engine", "auto", "--profile-dir", str(tmp_path / "p"))
+    result = leeway(*given, store=store)
+    assert result.exit_code == 0, result.output
+    assert "left out" in result.stderr
+    assert "tensorrt" in result.stderr
+    fastest = json.loads(result.stdout.splitlines()[-1])
+    (other,) = fastest["others"]
+    assert {fastest["key"]["engine"], other["key"]["engine"]} == {"fake", "reference"}
+    assert {fastest["path"], other["path"]} == {str(path) for path in (tmp_path / "p").iterdir()}
+    monkeypatch.setattr("server.choosing.installed_engines", lambda: ("tensorrt", "triton"))
+    none = leeway(*given, store=store)
+    assert none.exit_code == 1
+    assert none.stderr.splitlines()[-1] == "leeway: none of the installed engines runs here"
+
+
 def test_calibrate_says_what_is_wrong(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     fails(leeway("calibrate", "--profile-dir", str(tmp_path / "file"), store=store), "cannot keep", "file")

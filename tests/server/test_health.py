@@ -77,6 +77,7 @@ def test_info_says_what_is_served() -> None:
     with serving(max_queue=7) as client:
         info = client.get("/info").json()
     assert info["model"] == {"name": "tiny", "version": "3", "digest": "sha256:0"}
+    assert info["engine"].pop("reason") == "named by the settings"
     assert info["engine"] == {"name": "fake", "device": "none", "threads": 1, "precision": "none"}
     assert [each["id"] for each in info["length_configs"]] == ["c01", "full"]
     assert info["reading"] == {"max_length": 64, "overlap": 16, "max_question": 16, "max_answer": 8}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from server.engine.processor import multiplies_int8_exactly
+from server.engine.processor import multiplies_int8_exactly, processor_name
 
 
 @pytest.mark.parametrize("flag", ["avx512_vnni", "avx_vnni", "amx_int8"])
@@ -25,3 +25,10 @@ def test_other_processors_are_not_trusted_with_int8_products(tmp_path: Path, tex
 
 def test_a_machine_that_does_not_say_is_not_trusted_either(tmp_path: Path) -> None:
     assert not multiplies_int8_exactly(tmp_path / "missing")
+
+
+def test_the_processor_is_called_what_it_calls_itself(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    assert processor_name(cpuinfo)
+    cpuinfo.write_text("processor\t: 0\nmodel name\t: Some CPU @ 2.0GHz\nflags\t\t: fpu\n", encoding="utf-8")
+    assert processor_name(cpuinfo) == "Some CPU @ 2.0GHz"
