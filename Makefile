@@ -13,6 +13,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 MADE = $(VENV)/.made
 CORE = $(VENV)/.installed-core
 DEV = $(VENV)/.installed-dev
+BENCH = $(VENV)/.installed-bench
 LOADTEST = $(VENV)/.installed-loadtest
 
 .PHONY: help serve test test-integration lint bench loadtest train-tiny image-constraints container-tools clean
@@ -38,6 +39,11 @@ $(DEV): $(CORE) scripts/install_torch.sh
 	$(PIP_INSTALL) --editable '.[train,dev]'
 	@touch $@
 
+$(BENCH): $(DEV)
+	@echo "Installing what benchmarks need into $(VENV)"
+	$(PIP_INSTALL) --editable '.[bench]'
+	@touch $@
+
 $(LOADTEST): $(CORE)
 	@echo "Installing what load tests need into $(VENV)"
 	$(PIP_INSTALL) --editable '.[loadtest]'
@@ -58,8 +64,9 @@ lint: $(DEV) ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(DEV) ## Engine parity, start-up and memory of the default model (DATA=FILE in SQuAD format; else an excerpt)
+bench: $(BENCH) ## Engine parity, memory, and the default model beside others (DATA=FILE in SQuAD format; else an excerpt)
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.peers
 
 loadtest: $(LOADTEST) ## Run a scenario (SCENARIO=steady) against a server that runs on HOST:PORT (DATA=FILE in SQuAD format)
 	GEVENT_BACKEND=select $(BIN)/locust -f loadtest/locustfile.py --headless --only-summary \

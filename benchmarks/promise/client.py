@@ -9,7 +9,7 @@ import re
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.message import Message
 
 from benchmarks.server_process import HOST, BenchmarkError
@@ -18,7 +18,7 @@ from benchmarks.workload import Asked
 _CHUNK = 65_536
 _END_OF_HEAD = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
-_TOTAL = re.compile(r"\btotal;dur=([0-9.]+)")
+_STAGE = re.compile(r"([a-z_]+);dur=([0-9.]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class Reply:
         expected_f1: held-out F1 of that configuration, percent.
         predicted_ms: arrival to answer, upper quantile, as the server predicted it at dispatch.
         server_ms: arrival to answer, as the server measured it.
+        stages_ms: of every stage that the server names (``Server-Timing``), by name.
     """
 
     status: int
@@ -42,6 +43,7 @@ class Reply:
     expected_f1: float | None = None
     predicted_ms: float | None = None
     server_ms: float | None = None
+    stages_ms: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def latency_ms(self) -> float:
@@ -111,7 +113,7 @@ def parsed(head: bytes, sent_ns: int, received_ns: int) -> tuple[Reply, bool]:
     is_last = fields.get("Connection", "").lower() == "close"
     if status != 200:
         return Reply(status, sent_ns, received_ns), is_last
-    total = _TOTAL.search(fields.get("Server-Timing", ""))
+    stages = {name: float(value) for name, value in _STAGE.findall(fields.get("Server-Timing", ""))}
     reply = Reply(
         status,
         sent_ns,
@@ -119,7 +121,8 @@ def parsed(head: bytes, sent_ns: int, received_ns: int) -> tuple[Reply, bool]:
         configuration=fields["X-Length-Config"],
         expected_f1=_number(fields, "X-Expected-F1"),
         predicted_ms=_number(fields, "X-Predicted-Latency-ms"),
-        server_ms=float(total[1]) if total else None,
+        server_ms=stages.get("total"),
+        stages_ms=stages,
     )
     return reply, is_last
 

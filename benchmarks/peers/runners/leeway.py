@@ -1,0 +1,38 @@
+"""An engine of the server, by its name, under any length configuration of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers.pieces import Piece
+from model_store import LengthConfiguration, ModelStore
+from server.engine import create_engine
+from server.engine.interface import Engine, FloatArray
+
+
+class LeewayRunner:
+    """Runs what the server would.  A padded window counts as real throughout: it takes the time of its length."""
+
+    def __init__(self, engine: Engine, configurations: Mapping[str, LengthConfiguration]) -> None:
+        self._engine = engine
+        self._configurations = configurations
+        self.facts: dict[str, Any] = asdict(engine.info)
+
+    def warm_up(self, config: str) -> None:
+        """As the server does."""
+        self._engine.warm_up([self._configurations[config]])
+
+    def run(self, piece: Piece, config: str) -> tuple[FloatArray, FloatArray]:
+        """Logits of one window."""
+        logits = self._engine.run([piece], self._configurations[config]).logits[0]
+        return logits.start[: piece.real_length], logits.end[: piece.real_length]
+
+
+def create(settings: Mapping[str, Any]) -> LeewayRunner:
+    """Takes ``engine``, ``store``, ``spec``, ``threads``."""
+    artifact = ModelStore(Path(settings["store"])).load(settings["spec"])
+    engine = create_engine(settings["engine"], artifact, threads=settings["threads"])
+    return LeewayRunner(engine, {point.id: point.configuration for point in artifact.table.points})
