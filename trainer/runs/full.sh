@@ -18,17 +18,22 @@ EPOCHS="${EPOCHS:-1.25}"
 export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456
 export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 
-[ -f "$RUN/features.npz" ] || python -m trainer prepare "$RUN" --data "$TRAIN" --base "$BASE" \
-    --significance all
+[ -f "$RUN/features.npz" ] || python -m trainer prepare "$RUN" --data "$TRAIN" --base "$BASE"
 [ -f "$RUN/weights.safetensors" ] || python -m trainer finetune "$RUN" --base "$BASE" --epochs "$EPOCHS"
 [ -f "$RUN/longer/weights.safetensors" ] || python -m trainer finetune "$RUN" --base "$BASE" \
     --start "$RUN/weights.safetensors" --name longer --epochs 1 --learning-rate 1e-4 --seed 2
 [ -f "$RUN/adapted/weights.safetensors" ] || python -m trainer adapt "$RUN" --base "$BASE" \
     --start "$RUN/longer/weights.safetensors" --epochs 0.3 --learning-rate 8e-5 --drop-probability 0.4 --random-passes 1 --seed 3
-python -m trainer average "$RUN" --of . --of longer --of adapted
-python -m trainer export "$RUN" --weights-of averaged --store "$RUN/store" --base "$BASE" --name float --scheme none
-python -m trainer export "$RUN" --weights-of averaged --store "$RUN/store" --base "$BASE" --name draft \
+[ -f "$RUN/averaged/weights.safetensors" ] ||
+    python -m trainer average "$RUN" --of . --of longer --of adapted
+[ -f "$RUN/learned/weights.safetensors" ] || python -m trainer adapt "$RUN" --base "$BASE" \
+    --start "$RUN/averaged/weights.safetensors" --name learned --epochs 0.6 --learning-rate 1e-4 --drop-probability 0.4 \
+    --random-passes 1 --seed 5
+python -m trainer average "$RUN" --of averaged --of learned --name final
+python -m trainer export "$RUN" --weights-of final --store "$RUN/store" --base "$BASE" --name float --scheme none
+python -m trainer export "$RUN" --weights-of final --store "$RUN/store" --base "$BASE" --name draft \
     --calibration-drop 0.4 ${DEV:+--report-dev "$DEV"}
-python -m trainer search "$RUN" --store "$RUN/store" --model draft --evaluations 58 --questions 300
-python -m trainer table "$RUN" --store "$RUN/store" --model draft --candidates 16 --points 14 --questions 900
+python -m trainer search "$RUN" --store "$RUN/store" --model draft --evaluations 150 --questions 300
+python -m trainer table "$RUN" --store "$RUN/store" --model draft --candidates 20 --points 14
+python -m trainer compare-float "$RUN" --store "$RUN/store" --model draft --questions 1000
 python -m trainer publish-table "$RUN" --store "$RUN/store" --model draft --target "$STORE" --name default
