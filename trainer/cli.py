@@ -227,9 +227,14 @@ def _efforts(run: Path, weights_of: str) -> dict[str, object]:
         facts: dict[str, object] = json.loads(record.read_text(encoding="utf-8"))
         names = facts["average_of"]
         assert isinstance(names, dict)
-        return facts | {("finetuning" if name == "." else name): _effort(run / name) for name in names}
+        return facts | {("finetuning" if name == "." else name): _part(run, name) for name in names}
     folders = {"finetuning": run} | ({} if weights_of == "." else {weights_of: run / weights_of})
     return {name: _effort(folder) for name, folder in folders.items() if folder != run or (run / "checkpoint").exists()}
+
+
+def _part(run: Path, name: str) -> dict[str, object]:
+    """What made one part of a mean, which may be a mean itself."""
+    return _efforts(run, name) if (run / name / RECORD_FILE).exists() else _effort(run / name)
 
 
 def _effort(folder: Path) -> dict[str, object]:

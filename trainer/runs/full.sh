@@ -29,7 +29,7 @@ export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 [ -f "$RUN/learned/weights.safetensors" ] || python -m trainer adapt "$RUN" --base "$BASE" \
     --start "$RUN/averaged/weights.safetensors" --name learned --epochs 0.6 --learning-rate 1e-4 --drop-probability 0.4 \
     --random-passes 1 --seed 5
-python -m trainer average "$RUN" --of averaged --of learned --name final
+python -m trainer average "$RUN" --of averaged --of learned --share 1 --share 2 --name final
 python -m trainer export "$RUN" --weights-of final --store "$RUN/store" --base "$BASE" --name float --scheme none
 python -m trainer export "$RUN" --weights-of final --store "$RUN/store" --base "$BASE" --name draft \
     --calibration-drop 0.4 ${DEV:+--report-dev "$DEV"}
