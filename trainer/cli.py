@@ -175,7 +175,7 @@ def export_(  # noqa: PLR0913, PLR0917 - as above
         tokenizer=folder / "tokenizer.json",
         held_out=list(load_squad(run / "held_out.json.gz")),
         dev=list(load_squad(report_dev)) if report_dev else (),
-        training=facts | _efforts(run, weights_of),
+        training=facts | efforts(run, weights_of),
         licences=_licences(facts),
     )
     published = export(inputs, settings, ModelStore(store), name, run / "drafts")
@@ -220,7 +220,7 @@ add_training_stages(app, _plain_errors)
 add_stages(app, _plain_errors)
 
 
-def _efforts(run: Path, weights_of: str) -> dict[str, object]:
+def efforts(run: Path, weights_of: str) -> dict[str, object]:
     """What made the weights: fine-tuning (here, if not elsewhere), and the stage after it if theirs are others."""
     record = run / weights_of / RECORD_FILE
     if record.exists():
@@ -234,7 +234,7 @@ def _efforts(run: Path, weights_of: str) -> dict[str, object]:
 
 def _part(run: Path, name: str) -> dict[str, object]:
     """What made one part of a mean, which may be a mean itself."""
-    return _efforts(run, name) if (run / name / RECORD_FILE).exists() else _effort(run / name)
+    return efforts(run, name) if (run / name / RECORD_FILE).exists() else _effort(run / name)
 
 
 def _effort(folder: Path) -> dict[str, object]:
