@@ -1,6 +1,7 @@
 # Leeway in a container: `docker build -t leeway .`  (deploy/README.md says how to run it)
 #
-#   --build-arg ENGINE=openvino    the engine inside; the only one so far
+#   --build-arg ENGINE=openvino    the engine inside; with ipex there are both, and many times the size
+#   --build-arg TORCH_INDEX=URL    where ENGINE=ipex finds the CPU build of torch; empty: pip's index, and CUDA with it
 #   --target loadtest              the load generator in place of the server
 #   --secret id=pip,src=pip.conf   settings of pip, for an index of one's own; they do not stay in the image
 
@@ -19,18 +20,23 @@ COPY pyproject.toml deploy/constraints.txt ./
 RUN python3 -m venv --without-pip /opt/leeway && python3 -c "import tomllib; \
 project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 open('serve.txt', 'w').write('\n'.join(project['dependencies'])); \
-open('loadtest.txt', 'w').write('\n'.join(project['optional-dependencies']['loadtest']))"
+[open(f'{extra}.txt', 'w').write('\n'.join(project['optional-dependencies'][extra])) for extra in ('loadtest', 'ipex')]"
 
 FROM build AS packages
 ARG ENGINE=openvino
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN case "$ENGINE" in \
-      openvino) ;; \
-      ipex) echo "ENGINE=ipex: there is no image with the engine ipex yet; build with ENGINE=openvino" >&2; exit 1 ;; \
-      *) echo "ENGINE=$ENGINE: no such engine; there is openvino" >&2; exit 1 ;; \
+      openvino|ipex) ;; \
+      *) echo "ENGINE=$ENGINE: no such engine; there are openvino and ipex" >&2; exit 1 ;; \
     esac
 RUN --mount=type=secret,id=pip,target=/run/secrets/pip.conf \
     PIP_CONFIG_FILE=/run/secrets/pip.conf python3 -m pip --python /opt/leeway/bin/python install --quiet \
       --constraint constraints.txt --requirement serve.txt
+RUN --mount=type=secret,id=pip,target=/run/secrets/pip.conf \
+    if [ "$ENGINE" = ipex ]; then \
+      PIP_CONFIG_FILE=/run/secrets/pip.conf python3 -m pip --python /opt/leeway/bin/python install --quiet \
+        ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} --constraint constraints.txt --requirement ipex.txt; \
+    fi
 # OpenVINO's other devices and the readers of other formats: a third of it, and never used here.
 RUN cd /opt/leeway/lib/python3*/site-packages/openvino && rm -rf include \
       libs/libopenvino_intel_gpu_plugin.so libs/cache.json libs/libopenvino_intel_npu_*.so \
