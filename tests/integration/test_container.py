@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.server_process import free_port
 from tests.integration.containers import ROOT, Container, Containers, command, containers
-from tests.integration.prometheus_server import free_port
 
 SERVER = "localhost/leeway-test:server"
 IPEX = "localhost/leeway-test:ipex"

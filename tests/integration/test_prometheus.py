@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, Histogram, start_http_server
 
+from benchmarks.prometheus import PrometheusServer
 from server.fleet import FleetLoop, PollResult, Prometheus
 from server.routing.trim import Trim
-from tests.integration.prometheus_server import PrometheusServer, prometheus_binary
+from tests.integration.prometheus_server import prometheus_binary
 
 DRIFT = 1.5
 # The default queries over a shorter window than minutes.

@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.prometheus import PrometheusServer
 from benchmarks.server_process import HOST, Caller, ServerProcess, free_port, leeway_serve, without_settings
 from server.calibration import probe
 from server.model import load_model
 from server.profiles import store_profile
 from server.settings import Settings
-from tests.integration.prometheus_server import PrometheusServer, prometheus_binary
+from tests.integration.prometheus_server import prometheus_binary
 
 # Also where the probe met a slow moment of a shared host, the profile stays too fast for the quiet ones.
 TOO_FAST = 2.5
