@@ -85,11 +85,11 @@ class Relater(SpanLoop):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             wanted = self.teacher(batch)
         projections = self.working.network.last_projections(batch)
-        # each relation runs backward before the next is made: [b, heads, n, n] of one is in memory at a time
+        # each relation runs backward before the next is made: the matrices of one are in memory at a time
         leaves = [one.detach().requires_grad_() for one in projections]
         losses = []
         for theirs, ours in zip(wanted, leaves, strict=True):
-            loss = relation_loss(theirs, ours, batch.real, self.settings.relation_heads)
+            loss = relation_loss(theirs, ours, batch.lengths, self.settings.relation_heads)
             torch.autograd.backward(loss)
             losses.append(loss.item())
         torch.autograd.backward(projections, [leaf.grad for leaf in leaves])

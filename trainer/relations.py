@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 from torch.nn import functional
-
-from trainer.network import PADDING_LOGIT
 
 
 def check_relation_heads(heads: int, teacher: int, student: int) -> None:
@@ -28,7 +27,7 @@ def check_relation_heads(heads: int, teacher: int, student: int) -> None:
         )
 
 
-def relation_loss(teacher: Tensor, student: Tensor, real: Tensor, heads: int) -> Tensor:
+def relation_loss(teacher: Tensor, student: Tensor, lengths: Tensor, heads: int) -> Tensor:
     """Divergence of a student's relations from a teacher's.
 
     ``1 / (A |x|) sum over heads a and tokens t of KL(R(T_a)_t || R(S_a)_t)``, where ``R(V) = softmax(V V^T / sqrt(d))``
@@ -37,20 +36,26 @@ def relation_loss(teacher: Tensor, student: Tensor, real: Tensor, heads: int) ->
     Args:
         teacher: its queries, keys or values, ``[b, n, width]``, all heads side by side.
         student: its own, of its own width, ``[b, n, width]``.
-        real: bool ``[b, n]``; padding neither asks nor is asked.
+        lengths: int64 ``[b]``, real lengths; padding behind them neither asks nor is asked.
         heads: relation heads, A; must divide both widths (`check_relation_heads`).
 
     Returns:
         Scalar, float32, nats.
     """
-    wanted, got = (_log_relations(vectors, real, heads) for vectors in (teacher, student))
-    each = functional.kl_div(got, wanted, reduction="none", log_target=True).sum(-1).mean(1)
-    return (each * real).sum(1).div(real.sum(1)).mean()
+    # a window at a time, whose [heads, n, n] fit a CPU's cache: with gradients 0.5 s against 2.5 s for a batch at once
+    # (32 windows of about 160 tokens, 48 heads, one thread)
+    windows = zip(teacher, student, lengths.tolist(), strict=True)
+    return torch.stack([_window_loss(theirs[:length], ours[:length], heads) for theirs, ours, length in windows]).mean()
 
 
-def _log_relations(vectors: Tensor, real: Tensor, heads: int) -> Tensor:
-    """Logarithms of ``R``, float32 ``[b, heads, n, n]``, as low as makes no difference where a column is padding."""
-    size, count, width = vectors.shape
-    split = vectors.float().view(size, count, heads, width // heads).transpose(1, 2)
-    scores = split @ split.transpose(-1, -2) / math.sqrt(width // heads)
-    return scores.masked_fill(~real[:, None, None], PADDING_LOGIT).log_softmax(-1)
+def _window_loss(teacher: Tensor, student: Tensor, heads: int) -> Tensor:
+    """As `relation_loss`, of one window ``[n, width]`` without padding."""
+    wanted, got = _log_relations(teacher, heads), _log_relations(student, heads)
+    return functional.kl_div(got, wanted, reduction="sum", log_target=True) / (heads * len(teacher))
+
+
+def _log_relations(vectors: Tensor, heads: int) -> Tensor:
+    """Logarithms of ``R``, float32 ``[heads, n, n]``, of ``[n, width]``."""
+    count, width = vectors.shape
+    split = vectors.float().view(count, heads, width // heads).transpose(0, 1)
+    return (split / math.sqrt(width // heads) @ split.transpose(1, 2)).log_softmax(-1)

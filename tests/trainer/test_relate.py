@@ -81,7 +81,7 @@ def test_the_gradients_are_those_of_the_sum_of_the_three_losses(tmp_path: Path) 
     plain = random_network(scale=0.1)
     batch = run._collate(indices).inputs
     pairs = zip(TeacherProjections(teacher().eval())(batch), plain.last_projections(batch), strict=True)
-    losses = [relation_loss(theirs, ours, batch.real, F32.relation_heads) for theirs, ours in pairs]
+    losses = [relation_loss(theirs, ours, batch.lengths, F32.relation_heads) for theirs, ours in pairs]
     torch.autograd.backward(torch.stack(losses).sum())
     for name, parameter in plain.named_parameters():
         torch.testing.assert_close(found.get(name), parameter.grad)
@@ -96,7 +96,7 @@ def test_a_teacher_with_the_students_weights_has_its_projections_layer_by_layer(
     theirs = TeacherProjections(load_teacher(folder, folder / "tokenizer.json", 0).eval(), layer)(batch)
     for wanted, got in zip(theirs, student.last_projections(batch), strict=True):
         torch.testing.assert_close(wanted[batch.real], got[batch.real])
-        assert relation_loss(wanted, got, batch.real, heads=16).item() == pytest.approx(0.0, abs=1e-6)
+        assert relation_loss(wanted, got, batch.lengths, heads=16).item() == pytest.approx(0.0, abs=1e-6)
 
 
 def separated(batch: Batch) -> Batch:

@@ -8,15 +8,13 @@ from torch import Tensor
 
 from trainer.relations import check_relation_heads, relation_loss
 
-TWO = torch.ones(1, 2, dtype=torch.bool)
+TWO = torch.tensor([2])
+WHOLE = torch.tensor([7, 7])
+PADDED = torch.tensor([7, 3])
 
 
 def random_vectors(width: int, seed: int, windows: int = 2, tokens: int = 7) -> Tensor:
     return torch.randn(windows, tokens, width, generator=torch.Generator().manual_seed(seed))
-
-
-def real(*lengths: int, width: int) -> Tensor:
-    return torch.arange(width)[None] < torch.tensor(lengths)[:, None]
 
 
 def test_two_tokens_and_one_head_by_hand() -> None:
@@ -37,22 +35,21 @@ def test_products_are_divided_by_the_root_of_each_ones_own_head_width() -> None:
 
 
 def test_vectors_are_split_anew_into_relation_heads_side_by_side() -> None:
-    teacher, student, everywhere = random_vectors(12, 0), random_vectors(6, 1), real(7, 7, width=7)
+    teacher, student = random_vectors(12, 0), random_vectors(6, 1)
     alone = [
-        relation_loss(theirs, ours, everywhere, heads=1)
+        relation_loss(theirs, ours, WHOLE, heads=1)
         for theirs, ours in zip(teacher.chunk(3, -1), student.chunk(3, -1), strict=True)
     ]
-    torch.testing.assert_close(relation_loss(teacher, student, everywhere, heads=3), torch.stack(alone).mean())
+    torch.testing.assert_close(relation_loss(teacher, student, WHOLE, heads=3), torch.stack(alone).mean())
 
 
 def test_padding_neither_asks_nor_is_asked_and_every_window_counts_the_same() -> None:
     teacher, student = random_vectors(8, 0), random_vectors(4, 1).requires_grad_()
-    lengths = (7, 3)
     alone = [
-        relation_loss(teacher[row, None, :length], student[row, None, :length], real(length, width=length), heads=2)
-        for row, length in enumerate(lengths)
+        relation_loss(teacher[row, None, :length], student[row, None, :length], torch.tensor([length]), heads=2)
+        for row, length in enumerate((7, 3))
     ]
-    loss = relation_loss(teacher, student, real(*lengths, width=7), heads=2)
+    loss = relation_loss(teacher, student, PADDED, heads=2)
     torch.testing.assert_close(loss, torch.stack(alone).mean())
     (gradient,) = torch.autograd.grad(loss, student)
     assert bool((gradient[1, 3:] == 0).all())
@@ -62,7 +59,7 @@ def test_padding_neither_asks_nor_is_asked_and_every_window_counts_the_same() ->
 @pytest.mark.parametrize("heads", [1, 2, 8])
 def test_who_relates_tokens_as_the_teacher_does_has_nothing_to_learn(heads: int) -> None:
     vectors = random_vectors(8, 0).requires_grad_()
-    loss = relation_loss(vectors.detach(), vectors, real(7, 3, width=7), heads)
+    loss = relation_loss(vectors.detach(), vectors, PADDED, heads)
     assert loss.item() == pytest.approx(0.0, abs=1e-6)
     (gradient,) = torch.autograd.grad(loss, vectors)
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-6, rtol=0.0)
