@@ -3,6 +3,7 @@
 A run folder holds everything that the stages hand to each other:
 
 features.npz  held_out.json.gz  run.json     prepare
+related/                                     relate
 checkpoint/  steps.jsonl  weights.safetensors  finetune
 teacher/                                     teach, teacher-logits
 adapted/                                     adapt

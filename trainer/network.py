@@ -206,6 +206,14 @@ class LengthAdaptiveMiniLM(nn.Module):
         asking = batch.question if self.architecture.significance == "question" else batch.real
         return self._drop_and_restore(hidden, batch.real, asking, kept, protected, left_out)
 
+    def last_projections(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Queries, keys and values of the last layer, ``[b, n, hidden]`` each, all heads side by side; all is kept."""
+        *before, last = self.layers
+        assert isinstance(last, Layer)
+        hidden = self.encode(batch, skipped=[*(False for _ in before), True])
+        projections: tuple[Tensor, ...] = last.qkv(hidden).chunk(3, dim=-1)
+        return projections
+
     def _encode(
         self, hidden: Tensor, real: Tensor, skipped: Sequence[bool], scores: list[Tensor] | None = None
     ) -> Tensor:

@@ -1,6 +1,7 @@
-"""The stages of ``python -m trainer`` beyond fine-tuning: adapt, teach, teacher-logits.
+"""The stages of ``python -m trainer`` before and after fine-tuning: relate; adapt, teach, teacher-logits, average.
 
-``adapt`` writes a folder of the run (``adapted/`` by default), ``teach`` and ``teacher-logits`` write ``teacher/``.
+``relate`` and ``adapt`` write a folder of the run (``related/``, ``adapted/``), ``teach`` and ``teacher-logits`` write
+``teacher/``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from trainer.average import average as average_weights
 from trainer.features import Features
 from trainer.loop import TrainingLoop
 from trainer.precision import computing_device, computing_dtype
-from trainer.pretrained import load_weights, resolve_checkpoint, run_architecture, save_weights
+from trainer.pretrained import load_pretrained, load_weights, resolve_checkpoint, run_architecture, save_weights
+from trainer.relate import Relater, RelateSettings
 from trainer.teacher import Teacher, TeacherNetwork, TeacherRunner, TeachSettings, load_teacher
 from trainer.teacher_logits import TeacherLogits, write_logits
 from trainer.tensor_files import read_file
@@ -41,10 +43,49 @@ LOGITS_FILE = "logits.npy"
 CHECKED_QUESTIONS = 50
 
 _ADAPT = AdaptSettings()
+_RELATE = RelateSettings()
 _TEACH = TeachSettings()
 
 
-def adapt(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer reads a command
+def relate(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer reads a command
+    run: Run,
+    base: Base = BASE,
+    teacher: TeacherName = TEACHER,
+    name: Annotated[str, typer.Option(help="Folder of the run to write.")] = "related",
+    teacher_layer: Annotated[
+        int, typer.Option(help="Layer of the teacher to learn from, counted from 1; 0: the last.")
+    ] = _RELATE.teacher_layer,
+    relation_heads: Annotated[
+        int, typer.Option(help="Heads of the relations; must divide the widths of student and teacher.")
+    ] = _RELATE.relation_heads,
+    epochs: Epochs = _RELATE.epochs,
+    batch_size: BatchSize = _RELATE.batch_size,
+    learning_rate: LearningRate = _RELATE.learning_rate,
+    seed: Annotated[int, typer.Option(help="Order of the windows, and a new head's weights.")] = _RELATE.seed,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    checkpoint_minutes: CheckpointMinutes = 5.0,
+    stop_after: StopAfter = 0,
+) -> None:
+    """Distil a teacher's relations into the base; started again, it goes on from its checkpoint."""
+    settings = RelateSettings(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        precision=precision,
+        checkpoint_minutes=checkpoint_minutes,
+        relation_heads=relation_heads,
+        teacher_layer=teacher_layer,
+        teacher=digest(resolve_checkpoint(teacher) / "model.safetensors"),
+    )
+    student, encoder = load_pretrained(base, seed), _teacher(run, base, teacher, seed=0)
+    features = Features.load(run / "features.npz")
+    relater = Relater(student, encoder, features, run / name, settings, device=computing_device(device))
+    _finish(relater, run / name, stop_after)
+
+
+def adapt(  # noqa: PLR0913, PLR0917 - as above
     run: Run,
     base: Base = BASE,
     name: Annotated[str, typer.Option(help="Folder of the run to write.")] = "adapted",
@@ -169,8 +210,8 @@ def average(
 
 def add_training_stages(app: typer.Typer, wrap: Callable[[Callable[..., None]], Callable[..., None]]) -> None:
     """Add the stages of this module to `app`, each wrapped by `wrap`."""
-    stages: dict[str, Callable[..., None]] = {"adapt": adapt, "teach": teach, "teacher-logits": teacher_logits}
-    stages["average"] = average
+    stages: dict[str, Callable[..., None]] = {"relate": relate, "adapt": adapt, "teach": teach}
+    stages |= {"teacher-logits": teacher_logits, "average": average}
     for name, stage in stages.items():
         app.command(name=name)(wrap(stage))
 

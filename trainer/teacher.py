@@ -22,7 +22,7 @@ from trainer.features import Features
 from trainer.loop import LoopSettings, TrainingLoop, to_device
 from trainer.losses import marginal_span_loss
 from trainer.network import PADDING_LOGIT, Batch
-from trainer.teacher_pieces import PieceMap
+from trainer.teacher_pieces import PieceMap, TeacherBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +59,17 @@ class TeacherNetwork(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Start and end logits of *our* tokens, float32 ``[b, n]`` each; `PADDING_LOGIT` at padding."""
         framed = self.pieces.frame(batch)
+        hidden = framed.ours(self.encode(framed))
+        logits = self.head(hidden).float().masked_fill(~batch.real[..., None], PADDING_LOGIT)
+        return logits[..., 0], logits[..., 1]
+
+    def encode(self, framed: TeacherBatch) -> Tensor:
+        """The encoder's hidden states at its own places, ``[b, m, hidden]``."""
         inputs = {"input_ids": framed.input_ids, "attention_mask": framed.attention_mask}
         if self.types:
             inputs["token_type_ids"] = framed.token_type_ids
-        hidden = self.encoder(**inputs).last_hidden_state
-        ours = hidden.gather(1, framed.places[..., None].expand(-1, -1, hidden.shape[-1]))
-        logits = self.head(ours).float().masked_fill(~batch.real[..., None], PADDING_LOGIT)
-        return logits[..., 0], logits[..., 1]
+        hidden: Tensor = self.encoder(**inputs).last_hidden_state
+        return hidden
 
 
 class Teacher(TrainingLoop):

@@ -36,6 +36,10 @@ class TeacherBatch:
     token_type_ids: Tensor
     places: Tensor
 
+    def ours(self, values: Tensor) -> Tensor:
+        """Of a vector at each of the teacher's places, ``[b, m, width]``, those of our tokens, ``[b, n, width]``."""
+        return values.gather(1, self.places[..., None].expand(-1, -1, values.shape[-1]))
+
 
 @dataclass(frozen=True, slots=True)
 class Framing:

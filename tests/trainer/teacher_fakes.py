@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 
-from tests.trainer.helpers import SMALL
+from tests.trainer.helpers import SMALL, excerpt
 from trainer.teacher import TeacherNetwork
 from trainer.teacher_pieces import PieceMap
+from trainer.tiny import TinyConfig, write_tiny_checkpoint
 
 PIECES = {"[UNK]": 0, "a": 1, "b": 2, "c": 3, "##d": 4, "what": 5, "?": 6}
 OURS = {piece: place for place, piece in enumerate(["[PAD]", *PIECES, "[CLS]", "[SEP]"])}
@@ -62,3 +64,15 @@ def fake_teacher(seed: int = 0, dropout: float = 0.0) -> TeacherNetwork:
     theirs = mpnet_like(more=names)
     encoder = FakeEncoder(theirs.get_vocab_size(), seed, dropout)
     return TeacherNetwork(encoder, HIDDEN, PieceMap(ours, theirs, pad=1), types=False, seed=seed)
+
+
+def tiny_bert(folder: Path, pieces: Path | None = None, config: TinyConfig | None = None) -> Path:
+    """A checkpoint that transformers reads, framed as BERT does; `pieces` is a tokenizer to use in place of its own."""
+    write_tiny_checkpoint(folder, excerpt(), seed=0, config=config)
+    tokenizer = Tokenizer.from_file(str(pieces or folder / "tokenizer.json"))
+    specials = [(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=specials
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder

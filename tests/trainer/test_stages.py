@@ -14,13 +14,14 @@ from typer.testing import CliRunner, Result
 
 from model_store import ModelStore
 from tests.trainer.helpers import EXCERPT
-from tests.trainer.teacher_fakes import HIDDEN, FakeEncoder, word_pieces
+from tests.trainer.teacher_fakes import HIDDEN, FakeEncoder, tiny_bert, word_pieces
 from trainer import stages
 from trainer.cli import app
 from trainer.features import Features
 from trainer.teacher import TeacherNetwork
 from trainer.teacher_logits import TeacherLogits
 from trainer.teacher_pieces import PieceMap
+from trainer.tiny import TinyConfig
 
 
 def trainer(*arguments: object) -> Result:
@@ -112,6 +113,24 @@ def test_adaptations_of_one_run_stand_side_by_side(run: Path, base: Path) -> Non
     weights = [load_file(run / f"ablations/{name}/weights.safetensors") for name in ("reverse", "protected")]
     assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert progress(run / "ablations/protected")["layer_drop_full"] is True
+
+
+def test_fine_tuning_starts_from_a_base_that_learned_a_teachers_relations(
+    tmp_path: Path, run: Path, base: Path
+) -> None:
+    wider = tiny_bert(tmp_path / "wider", base / "tokenizer.json", TinyConfig(hidden_size=48, num_attention_heads=3))
+    relate = ("relate", run, "--base", base, "--teacher", wider, "--epochs", 0.7, "--batch-size", 16)
+    refused = trainer(*relate)
+    assert refused.exit_code == 1
+    assert "must divide the teacher's width 48 and the student's 32, and 48 does not" in refused.stderr
+    assert not (run / "related").exists()
+    assert "stopped after step 1 of 2" in done(*relate, "--relation-heads", 16, "--stop-after", 1)
+    assert "2 steps done" in done(*relate, "--relation-heads", 16)
+    assert re.fullmatch("[0-9a-f]{16}", progress(run / "related")["teacher"])
+
+    start = run / "related" / "weights.safetensors"
+    finetune = ("finetune", run, "--base", base, "--start", start, "--name", "from-related", "--batch-size", 16)
+    assert "stopped after step 1" in done(*finetune, "--stop-after", 1)
 
 
 def test_what_the_user_can_mend_is_said_in_one_line(
