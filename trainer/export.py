@@ -36,7 +36,7 @@ from trainer.evaluation import evaluate_questions
 from trainer.features import Features
 from trainer.length_drop import LengthDrop
 from trainer.network import LengthAdaptiveMiniLM
-from trainer.quantize import SMOOTHING, float_tensors, int8_tensors, observe
+from trainer.quantize import SMOOTHING, float_tensors, input_grids, int8_tensors, observe
 
 CALIBRATION_BATCH = 8
 
@@ -47,7 +47,7 @@ class ExportSettings:
 
     Attributes:
         scheme: ``int8``, or ``none`` for the float twin.
-        smoothing: see `quantize.int8_tensors`.
+        smoothing: see `quantize.input_grids`.
         calibration_windows: training windows, drawn by `seed`, for activation calibration.
         calibration_drop: LengthDrop's probability for the sub-models that calibration sees beside the full pass; 0
             for the full pass alone.
@@ -103,7 +103,7 @@ def make_tensors(inputs: ExportInputs, settings: ExportSettings) -> Tensors:
         drop = LengthDrop(network.architecture.layers, settings.calibration_drop, seed=settings.seed)
     parts = [chosen[i : i + size] for i in range(0, count, size)]
     ranges = observe(network, (collate(inputs.features, part, 0).inputs for part in parts), drop)
-    return int8_tensors(network, ranges, settings.smoothing)
+    return int8_tensors(network, input_grids(network, ranges, settings.smoothing))
 
 
 def export(inputs: ExportInputs, settings: ExportSettings, store: ModelStore, name: str, drafts: Path) -> StoredVersion:
