@@ -7,9 +7,9 @@ Guskin et al. 2022, section 3).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,9 @@ from trainer.length_drop import LengthDrop, SubModel
 from trainer.loop import LoopSettings, SpanLoop
 from trainer.losses import keeping_loss, marginal_span_loss
 from trainer.network import PADDING_LOGIT, LengthAdaptiveMiniLM
+from trainer.precision import WorkingCopy
+from trainer.quantization_aware import QuantizedCopy
+from trainer.quantize import InputGrid
 from trainer.sandwich import DIRECTIONS, Logits, sandwich, taught_loss
 from trainer.teacher_logits import TeacherLogits
 
@@ -48,6 +51,7 @@ class AdaptSettings(LoopSettings):
         share: of the questions that are trained on, for ablations.
         start: digest of the weights started from, see `digest`; for the record.
         teacher: digest of the teacher's logits, or nothing; likewise.
+        grids: digest of the grids of quantization-aware training, or nothing; likewise.
 
     Raises:
         ValueError: a value outside its range.
@@ -67,6 +71,7 @@ class AdaptSettings(LoopSettings):
     share: float = 1.0
     start: str = ""
     teacher: str = ""
+    grids: str = ""
 
     def __post_init__(self) -> None:
         if self.direction not in DIRECTIONS:
@@ -101,6 +106,7 @@ class Adapter(SpanLoop):
         folder: holds ``checkpoint/`` and ``steps.jsonl``.
         settings: of the stage.
         teacher: logits for every one of `features`, or None to learn from the labels alone.
+        grids: of the inputs of every linear layer, to train quantization-aware, every pass; None to train without.
         pad_id: word piece that fills a batch.
         device: where to compute.
     """
@@ -115,11 +121,15 @@ class Adapter(SpanLoop):
         settings: AdaptSettings,
         *,
         teacher: TeacherLogits | None = None,
+        grids: Mapping[str, InputGrid] | None = None,
         pad_id: int = 0,
         device: torch.device | None = None,
     ) -> None:
         windows = subset(features, settings.share, settings.seed)
-        super().__init__(network, features, folder, settings, windows=windows, pad_id=pad_id, device=device)
+        copied = partial(QuantizedCopy, grids=grids) if grids else WorkingCopy
+        super().__init__(
+            network, features, folder, settings, windows=windows, pad_id=pad_id, device=device, copied=copied
+        )
         self.teacher = teacher if settings.teacher_weight > 0.0 else None
         self.drop = settings.length_drop(network.architecture.layers)
 
@@ -166,9 +176,3 @@ def subset(features: Features, share: float, seed: int) -> NDArray[np.int64]:
     count = int(np.ceil(share * len(owners) - 1e-9))
     chosen = np.random.default_rng((seed, _STREAM)).permutation(owners)[:count]
     return np.flatnonzero(np.isin(features.questions, chosen)).astype(np.int64)
-
-
-def digest(path: Path) -> str:
-    """First 16 hex digits of a file's SHA-256: enough to tell the inputs of runs apart."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

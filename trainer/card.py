@@ -9,8 +9,8 @@ from model_store import ModelDescription
 _CARD = """# {name}
 
 Extractive question answering in English: a question and a text go in, a span of the text comes out.  A
-{layers}-layer, {hidden}-wide BERT-style encoder (MiniLM), quantization scheme `{scheme}`, made by this project's
-trainer.
+{layers}-layer, {hidden}-wide BERT-style encoder (MiniLM), quantization scheme `{scheme}`{trained}, made by this
+project's trainer.
 
 ## Figures
 
@@ -37,12 +37,14 @@ choice was made by them.  SQuAD dev figures are for the report only and read hig
 
 def model_card(name: str, description: ModelDescription) -> str:
     """Markdown for ``MODEL_CARD.md``."""
+    aware = description.quantization.details.get("quantization_aware_training")
     licences = [f"- {item.what}: {item.licence}. {item.attribution}" for item in description.licences]
     return _CARD.format(
         name=name,
         layers=description.architecture.layers,
         hidden=description.architecture.hidden,
         scheme=description.quantization.scheme,
+        trained=" (quantization-aware training, on the very ranges that it is published with)" if aware else "",
         figures=_block(dict(description.metrics)),
         origin=_block(dict(description.training)),
         licences="\n".join(licences),

@@ -27,17 +27,17 @@ from model_store import SIGNIFICANCES, Licence, ModelStore, ModelStoreError
 from reading import TextTokenizer, load_predictions, load_squad, score_predictions
 from server.engine.interface import EngineUnavailableError
 from server.engine.threads import available_threads
-from trainer.adapt import digest
 from trainer.average import RECORD_FILE
 from trainer.data import HELD_OUT_SHARE, SPLIT_SEED, hold_out, labelled_questions, load_data, save_squad
 from trainer.export import ExportInputs, ExportSettings, export
 from trainer.features import Features, make_features
 from trainer.finetune import Finetuner, FinetuneSettings, NotFiniteError
+from trainer.grids import ActivationCalibration, grids_trained_on
 from trainer.precision import computing_device
 from trainer.pretrained import load_pretrained, load_weights, resolve_checkpoint, run_architecture, save_weights
-from trainer.quantize import SMOOTHING
 from trainer.search.stages import add_stages
-from trainer.stages import Device, add_training_stages
+from trainer.stages import CALIBRATION, CalibrationDrop, CalibrationWindows, Device, Smoothing, add_training_stages
+from trainer.tensor_files import digest
 from trainer.tiny import write_tiny_checkpoint
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -158,26 +158,30 @@ def export_(  # noqa: PLR0913, PLR0917 - as above
     weights_of: Annotated[str, typer.Option(help="Folder of the run, such as adapted; .: fine-tuned alone.")] = ".",
     name: Annotated[str, typer.Option(help="Model name.")] = "default",
     scheme: Annotated[str, typer.Option(help="int8, or none for the float twin.")] = "int8",
-    smoothing: Annotated[float, typer.Option(help="SmoothQuant's alpha; 0 for none.")] = SMOOTHING,
-    calibration_windows: Annotated[int, typer.Option(help="Training windows for activation calibration.")] = 256,
-    calibration_drop: Annotated[
-        float, typer.Option(help="LengthDrop's probability for sub-models seen in calibration; 0: the full pass alone.")
-    ] = 0.0,
+    smoothing: Smoothing = CALIBRATION.smoothing,
+    calibration_windows: CalibrationWindows = CALIBRATION.windows,
+    calibration_drop: CalibrationDrop = CALIBRATION.drop,
     engine: Annotated[str, typer.Option(help="Engine that measures F1.")] = "openvino",
     report_dev: Annotated[Path | None, typer.Option(help="SQuAD dev file, for the report only.")] = None,
 ) -> None:
-    """Quantize, measure F1 on the held-out articles through an engine, and publish an artifact."""
+    """Quantize, measure F1 on the held-out articles through an engine, and publish an artifact.
+
+    Weights of quantization-aware training are quantized on the grids that they were trained on.
+    """
     folder = resolve_checkpoint(base)
     facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    settings = ExportSettings(scheme, smoothing, calibration_windows, calibration_drop, engine=engine)
+    calibration = ActivationCalibration(calibration_windows, calibration_drop, smoothing)
+    settings = ExportSettings(scheme, calibration, engine=engine)
+    weights = run / weights_of / "weights.safetensors"
     inputs = ExportInputs(
-        network=load_weights(run / weights_of / "weights.safetensors", run_architecture(run, folder)),
+        network=load_weights(weights, run_architecture(run, folder)),
         features=Features.load(run / "features.npz"),
         tokenizer=folder / "tokenizer.json",
         held_out=list(load_squad(run / "held_out.json.gz")),
         dev=list(load_squad(report_dev)) if report_dev else (),
         training=facts | efforts(run, weights_of),
         licences=_licences(facts),
+        trained_on=grids_trained_on(weights),
     )
     published = export(inputs, settings, ModelStore(store), name, run / "drafts")
     manifest = ModelStore(store).load(published.spec).manifest

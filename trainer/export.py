@@ -7,10 +7,8 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import numpy as np
 
 from model_store import (
     Artifact,
@@ -30,15 +28,12 @@ from model_store import (
 )
 from reading import QuestionScores, SquadRecord, TextTokenizer
 from server.engine import create_engine
-from trainer.batches import collate
 from trainer.card import model_card
 from trainer.evaluation import evaluate_questions
 from trainer.features import Features
-from trainer.length_drop import LengthDrop
+from trainer.grids import ActivationCalibration, Grids, calibrate
 from trainer.network import LengthAdaptiveMiniLM
-from trainer.quantize import SMOOTHING, float_tensors, int8_tensors, observe
-
-CALIBRATION_BATCH = 8
+from trainer.quantize import float_tensors, int8_tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +42,13 @@ class ExportSettings:
 
     Attributes:
         scheme: ``int8``, or ``none`` for the float twin.
-        smoothing: see `quantize.int8_tensors`.
-        calibration_windows: training windows, drawn by `seed`, for activation calibration.
-        calibration_drop: LengthDrop's probability for the sub-models that calibration sees beside the full pass; 0
-            for the full pass alone.
-        seed: of both draws.
+        calibration: of the activations, under ``int8``.
         engine: measures F1.
         threads: of that engine; 0 takes all.
     """
 
     scheme: str = "int8"
-    smoothing: float = SMOOTHING
-    calibration_windows: int = 256
-    calibration_drop: float = 0.0
-    seed: int = 0
+    calibration: ActivationCalibration = field(default_factory=ActivationCalibration)
     engine: str = "openvino"
     threads: int = 0
 
@@ -77,6 +65,7 @@ class ExportInputs:
         dev: questions for the report only; none where they are not to be touched.
         training: provenance for the manifest.
         licences: for the manifest.
+        trained_on: grids of quantization-aware training, which take the place of a calibration; None without it.
     """
 
     network: LengthAdaptiveMiniLM
@@ -86,24 +75,24 @@ class ExportInputs:
     dev: Sequence[SquadRecord]
     training: Mapping[str, object]
     licences: tuple[Licence, ...]
+    trained_on: Grids | None = None
 
 
 def make_tensors(inputs: ExportInputs, settings: ExportSettings) -> Tensors:
-    """Tensors of the wanted scheme."""
+    """Tensors of the wanted scheme.
+
+    Raises:
+        ValueError: another calibration is asked for than the weights were trained on.
+    """
     network = inputs.network.cpu().eval()
     if settings.scheme == "none":
         return float_tensors(network)
-    rng = np.random.default_rng(settings.seed)
-    count = min(settings.calibration_windows, len(inputs.features))
-    chosen = rng.choice(len(inputs.features), count, replace=False)
-    chosen = chosen[np.argsort(inputs.features.lengths[chosen], kind="stable")]
-    drop, size = None, CALIBRATION_BATCH
-    if settings.calibration_drop > 0.0:
-        size = 1
-        drop = LengthDrop(network.architecture.layers, settings.calibration_drop, seed=settings.seed)
-    parts = [chosen[i : i + size] for i in range(0, count, size)]
-    ranges = observe(network, (collate(inputs.features, part, 0).inputs for part in parts), drop)
-    return int8_tensors(network, ranges, settings.smoothing)
+    grids = inputs.trained_on
+    if grids is None:
+        grids = calibrate(network, inputs.features, settings.calibration)
+    elif settings.calibration not in (ActivationCalibration(), grids.calibration):
+        raise ValueError(f"the weights were trained on {grids.calibration}, but {settings.calibration} was asked for")
+    return int8_tensors(network, grids.inputs)
 
 
 def export(inputs: ExportInputs, settings: ExportSettings, store: ModelStore, name: str, drafts: Path) -> StoredVersion:
@@ -212,16 +201,22 @@ class _Maker:
     def _quantization(self) -> dict[str, object]:
         if self.settings.scheme == "none":
             return {}
+        trained_on = self.inputs.trained_on
+        calibration = self.settings.calibration if trained_on is None else trained_on.calibration
+        found = {
+            "windows": calibration.windows,
+            "drop_probability": calibration.drop,
+            "seed": calibration.seed,
+            "of": "training data",
+        }
+        if trained_on is not None:
+            found["weights"] = f"{trained_on.start}, before quantization-aware training"
         return {
             "weights": "int8 per output channel, symmetric",
             "activations": "uint8 per tensor, asymmetric, min-max",
-            "smoothquant_alpha": self.settings.smoothing,
-            "calibration": {
-                "windows": self.settings.calibration_windows,
-                "drop_probability": self.settings.calibration_drop,
-                "seed": self.settings.seed,
-                "of": "training data",
-            },
+            "smoothquant_alpha": calibration.smoothing,
+            "calibration": found,
+            "quantization_aware_training": trained_on is not None,
         }
 
 

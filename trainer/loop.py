@@ -11,7 +11,7 @@ import json
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -223,6 +223,7 @@ class SpanLoop(TrainingLoop):
         windows: as above.
         pad_id: word piece that fills a batch.
         device: as above.
+        copied: makes the working copy of the network, of the precision.
     """
 
     def __init__(  # noqa: PLR0913 - as above
@@ -235,10 +236,11 @@ class SpanLoop(TrainingLoop):
         windows: NDArray[np.int64] | None = None,
         pad_id: int = 0,
         device: torch.device | None = None,
+        copied: Callable[[LengthAdaptiveMiniLM, torch.dtype], WorkingCopy] = WorkingCopy,
     ) -> None:
         super().__init__(network, features, folder, settings, windows=windows, device=device)
         self.pad_id = pad_id
-        self.working = WorkingCopy(network, self.dtype)
+        self.working = copied(network, self.dtype)
 
     def _collate(self, indices: NDArray[np.int64]) -> LabelledBatch:
         """The windows `indices` and their labels, on the device."""

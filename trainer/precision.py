@@ -9,6 +9,7 @@ of small terms.  Mixed precision training, Micikevicius et al. 2018, section 3.1
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,20 +20,24 @@ from trainer.network import LengthAdaptiveMiniLM
 class WorkingCopy:
     """The network that computes, beside the float32 network that is trained.
 
+    Args:
+        master: float32.
+        dtype: of the copy, its embeddings excepted.
+        apart: copy even where no lower precision is used.
+
     Attributes:
-        network: run this one.  It is `master` itself where no lower precision is used.
+        network: run this one.  It is `master` itself where no lower precision is used, unless set apart.
     """
 
-    def __init__(self, master: LengthAdaptiveMiniLM, dtype: torch.dtype) -> None:
+    def __init__(self, master: LengthAdaptiveMiniLM, dtype: torch.dtype, *, apart: bool = False) -> None:
         self._pairs: list[tuple[nn.Parameter, nn.Parameter]] = []
         self.network = master
-        if dtype == torch.float32:
+        if dtype == torch.float32 and not apart:
             return
-        self.network = copy.deepcopy(master)
-        self.network.embeddings = master.embeddings
+        shared = {id(parameter): parameter for parameter in master.embeddings.parameters()}
+        self.network = copy.deepcopy(master, dict[int, Any](shared))
         for part in (self.network.layers, self.network.head):
             part.to(dtype)
-        shared = {id(parameter) for parameter in master.embeddings.parameters()}
         for original, working in zip(master.parameters(), self.network.parameters(), strict=True):
             if id(original) not in shared:
                 self._pairs.append((original, working))

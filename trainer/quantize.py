@@ -5,7 +5,7 @@ What comes out are the neutral tensors of ``model_store/FORMAT.md``; every engin
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +37,26 @@ class ActivationRange:
 
     low: NDArray[np.float32]
     high: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class InputGrid:
+    """The 256 levels that the inputs of one linear layer are rounded to.
+
+    Attributes:
+        smooth: float32 ``[in]``, or ``[1]`` without smoothing; each channel is divided by it, its weights multiplied.
+        step: between two levels, after that division.
+        zero_point: the level of 0, 0 to 255.
+    """
+
+    smooth: NDArray[np.float32]
+    step: float
+    zero_point: int
+
+    @property
+    def scale(self) -> NDArray[np.float32]:
+        """Between two levels of each channel as it comes, of the shape of `smooth`."""
+        return (self.smooth * self.step).astype(np.float32)
 
 
 @torch.inference_mode()
@@ -93,10 +113,10 @@ def _finite(name: str, values: Tensor) -> NDArray[np.float32]:
     return values.float().numpy()
 
 
-def int8_tensors(
-    network: LengthAdaptiveMiniLM, ranges: dict[str, ActivationRange], smoothing: float = SMOOTHING
-) -> Tensors:
-    """The tensors of an int8 artifact.
+def input_grids(
+    network: LengthAdaptiveMiniLM, ranges: Mapping[str, ActivationRange], smoothing: float = SMOOTHING
+) -> dict[str, InputGrid]:
+    """The grid of each linear layer's inputs, by the layer's name.
 
     Args:
         network: float32.
@@ -104,17 +124,29 @@ def int8_tensors(
         smoothing: SmoothQuant's migration strength alpha (Xiao et al. 2023, section 4): 0 leaves activations
             as they are (one scale per tensor), 1 moves all of their unevenness into the weights.
     """
+    grids = {}
+    for linear in linear_layers(network.architecture):
+        weight = network.get_parameter(f"{linear.name}.weight").detach().float().cpu().numpy()
+        smooth = _smooth_factors(ranges[linear.name], weight, smoothing)
+        grids[linear.name] = InputGrid(smooth, *_input_step(ranges[linear.name], smooth))
+    return grids
+
+
+def int8_tensors(network: LengthAdaptiveMiniLM, grids: Mapping[str, InputGrid]) -> Tensors:
+    """The tensors of an int8 artifact.
+
+    Args:
+        network: float32.
+        grids: of the inputs of every linear layer, from `input_grids`.
+    """
     tensors = float_tensors(network)
     for linear in linear_layers(network.architecture):
-        name = linear.name
-        weight = tensors.pop(f"{name}.weight")
-        smooth = _smooth_factors(ranges[name], weight, smoothing)
-        step, zero = _input_step(ranges[name], smooth)
-        rows, weight_step = quantize_rows(weight * smooth)
+        name, grid = linear.name, grids[linear.name]
+        rows, weight_step = quantize_rows(tensors.pop(f"{name}.weight") * grid.smooth)
         tensors[f"{name}.weight"] = rows
-        tensors[f"{name}.weight_scale"] = (weight_step * step).astype(np.float32)
-        tensors[f"{name}.input_scale"] = (smooth * step).astype(np.float32)
-        tensors[f"{name}.input_zero_point"] = np.asarray([zero], dtype=np.uint8)
+        tensors[f"{name}.weight_scale"] = (weight_step * grid.step).astype(np.float32)
+        tensors[f"{name}.input_scale"] = grid.scale
+        tensors[f"{name}.input_zero_point"] = np.asarray([grid.zero_point], dtype=np.uint8)
     words, scale = quantize_rows(tensors["embeddings.word"])
     return tensors | {"embeddings.word": words, "embeddings.word.scale": scale}
 
@@ -129,9 +161,14 @@ def float_tensors(network: LengthAdaptiveMiniLM) -> Tensors:
 
 def quantize_rows(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Symmetric int8 per row: ``matrix[r] ~ scale[r] * rows[r]``, rows in -127..127."""
-    scale = np.maximum(np.abs(matrix).max(axis=1), _SMALLEST) / WEIGHT_LEVELS
-    rows = np.clip(np.rint(matrix / scale[:, None]), -WEIGHT_LEVELS, WEIGHT_LEVELS).astype(np.int8)
-    return rows, scale.astype(np.float32)
+    scale = row_steps(torch.from_numpy(matrix)).numpy()
+    rows = np.clip(np.rint(matrix / scale), -WEIGHT_LEVELS, WEIGHT_LEVELS).astype(np.int8)
+    return rows, scale[:, 0]
+
+
+def row_steps(matrix: Tensor) -> Tensor:
+    """Step of each row's symmetric levels, ``[..., 1]`` for ``[..., in]``: the largest value is the last level."""
+    return matrix.abs().amax(-1, keepdim=True).clamp(min=_SMALLEST) / WEIGHT_LEVELS
 
 
 def _smooth_factors(seen: ActivationRange, weight: NDArray[np.float32], strength: float) -> NDArray[np.float32]:

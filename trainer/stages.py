@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from reading import load_squad
-from trainer.adapt import Adapter, AdaptSettings, digest
+from trainer.adapt import Adapter, AdaptSettings
 from trainer.average import average as average_weights
 from trainer.features import Features
+from trainer.grids import GRIDS_FILE, GRIDS_KEY, ActivationCalibration, grids_of_run
 from trainer.loop import TrainingLoop
 from trainer.precision import computing_device, computing_dtype
 from trainer.pretrained import load_pretrained, load_weights, resolve_checkpoint, run_architecture, save_weights
 from trainer.relate import Relater, RelateSettings
 from trainer.teacher import Teacher, TeacherNetwork, TeacherRunner, TeachSettings, load_teacher
 from trainer.teacher_logits import TeacherLogits, write_logits
-from trainer.tensor_files import read_file
+from trainer.tensor_files import digest, read_file
 
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
 Base = Annotated[str, typer.Option(help="BERT-style checkpoint: local folder or hub name.")]
@@ -35,6 +37,11 @@ Precision = Annotated[str, typer.Option(help="auto, bf16 or f32; auto takes bf16
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU where there is one.")]
 CheckpointMinutes = Annotated[float, typer.Option(help="Time between checkpoints.")]
 StopAfter = Annotated[int, typer.Option(help="Stop at this step; the same command goes on. 0: never.")]
+Smoothing = Annotated[float, typer.Option(help="SmoothQuant's alpha; 0 for none.")]
+CalibrationWindows = Annotated[int, typer.Option(help="Training windows for activation calibration.")]
+CalibrationDrop = Annotated[
+    float, typer.Option(help="LengthDrop's probability for sub-models seen in calibration; 0: the full pass alone.")
+]
 
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
 TEACHER = "sentence-transformers/all-mpnet-base-v2"
@@ -42,6 +49,7 @@ TEACHER_FOLDER = "teacher"
 LOGITS_FILE = "logits.npy"
 CHECKED_QUESTIONS = 50
 
+CALIBRATION = ActivationCalibration()
 _ADAPT = AdaptSettings()
 _RELATE = RelateSettings()
 _TEACH = TeachSettings()
@@ -115,11 +123,18 @@ def adapt(  # noqa: PLR0913, PLR0917 - as above
     ] = _ADAPT.teacher_weight,
     temperature: Annotated[float, typer.Option(help="Of the divergence from the teacher.")] = _ADAPT.temperature,
     share: Annotated[float, typer.Option(help="Of the questions to train on, for ablations.")] = _ADAPT.share,
+    smoothing: Smoothing = CALIBRATION.smoothing,
+    calibration_windows: CalibrationWindows = CALIBRATION.windows,
+    calibration_drop: CalibrationDrop = CALIBRATION.drop,
     seed: Annotated[int, typer.Option(help="Order of the windows, sub-models, subset.")] = _ADAPT.seed,
     precision: Precision = "auto",
     device: Device = "auto",
     checkpoint_minutes: CheckpointMinutes = 5.0,
     stop_after: StopAfter = 0,
+    *,
+    quantization_aware: Annotated[
+        bool, typer.Option("--quantization-aware", help="Train on int8 levels; their ranges are found at the start.")
+    ] = False,
 ) -> None:
     """Train for any length configuration; started again, it goes on from its checkpoint."""
     weights = start or run / "weights.safetensors"
@@ -145,8 +160,15 @@ def adapt(  # noqa: PLR0913, PLR0917 - as above
     network = load_weights(weights, run_architecture(run, resolve_checkpoint(base)))
     features = Features.load(run / "features.npz")
     logits = TeacherLogits.open(teacher, features) if teacher else None
-    adapter = Adapter(network, features, run / name, settings, teacher=logits, device=computing_device(device))
-    _finish(adapter, run / name, stop_after)
+    where, inputs, metadata = computing_device(device), None, None
+    if quantization_aware:
+        path = run / name / GRIDS_FILE
+        calibration = ActivationCalibration(calibration_windows, calibration_drop, smoothing)
+        inputs = grids_of_run(path, network, features, calibration, settings.start).inputs
+        settings = replace(settings, grids=digest(path))
+        metadata = {GRIDS_KEY: settings.grids}
+    adapter = Adapter(network, features, run / name, settings, teacher=logits, grids=inputs, device=where)
+    _finish(adapter, run / name, stop_after, metadata)
 
 
 def teach(  # noqa: PLR0913, PLR0917 - as above
@@ -216,13 +238,13 @@ def add_training_stages(app: typer.Typer, wrap: Callable[[Callable[..., None]], 
         app.command(name=name)(wrap(stage))
 
 
-def _finish(loop: TrainingLoop, folder: Path, stop_after: int) -> None:
-    """Run a loop; write its weights when it is at its end."""
+def _finish(loop: TrainingLoop, folder: Path, stop_after: int, metadata: dict[str, str] | None = None) -> None:
+    """Run a loop; write its weights, with `metadata`, when it is at its end."""
     done = loop.run(stop_after or None)
     if done < loop.steps:
         typer.echo(f"stopped after step {done} of {loop.steps}; the same command goes on")
         return
-    save_weights(loop.network, folder / "weights.safetensors")
+    save_weights(loop.network, folder / "weights.safetensors", metadata)
     typer.echo(f"{done} steps done; weights in {folder / 'weights.safetensors'}")
 
 

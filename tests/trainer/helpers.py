@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model_store import Architecture, LengthConfiguration
+from model_store import Architecture, LengthConfiguration, Tensors
 from reading import SquadDataset, load_squad
 from trainer.features import Features
 from trainer.network import Batch, LengthAdaptiveMiniLM
+from trainer.quantize import ActivationRange, input_grids, int8_tensors
 
 EXCERPT = Path(__file__).parent.parent / "data" / "squad-excerpt.json"
 SMALL = Architecture(layers=3, hidden=16, heads=4, intermediate=32, vocabulary=50, positions=64)
@@ -56,6 +57,11 @@ def one_of(batch: Batch, row: int) -> Batch:
 def kept_of(configuration: LengthConfiguration, batch: Batch) -> Tensor:
     """int64 ``[layers, b]``."""
     return torch.tensor([configuration.kept_tokens(int(length)) for length in batch.lengths]).T
+
+
+def quantized(network: LengthAdaptiveMiniLM, ranges: dict[str, ActivationRange], smoothing: float = 0.0) -> Tensors:
+    """The int8 artifact's tensors."""
+    return int8_tensors(network, input_grids(network, ranges, smoothing))
 
 
 def random_features(count: int = 40, architecture: Architecture = SMALL, seed: int = 0) -> Features:

@@ -28,8 +28,8 @@ from tests.model_store.tiny_artifact import (
     tiny_table,
     write_tiny_files,
 )
-from tests.trainer.helpers import random_batch, random_network
-from trainer.quantize import float_tensors, int8_tensors, observe
+from tests.trainer.helpers import quantized, random_batch, random_network
+from trainer.quantize import float_tensors, observe
 
 SHAPE = Architecture(
     layers=3, hidden=32, heads=4, intermediate=64, vocabulary=TINY.vocabulary, positions=80, layer_norm_epsilon=1e-12
@@ -72,12 +72,12 @@ def publish_models(root: Path) -> None:
     network = random_network(SHAPE, seed=2, scale=0.2)
     publish(root, "float", float_tensors(network), "none")
     ranges = observe(network, [random_batch((12, 40, 80, 33), SHAPE, seed) for seed in range(4)])
-    publish(root, "int8", int8_tensors(network, ranges, smoothing=0.0), "int8")
-    publish(root, "smooth", int8_tensors(network, ranges, smoothing=0.5), "int8")
+    publish(root, "int8", quantized(network, ranges), "int8")
+    publish(root, "smooth", quantized(network, ranges, 0.5), "int8")
     taught = random_network(LEARNED, seed=2, scale=0.2)
     seen = observe(taught, [random_batch((12, 40, 80, 33), SHAPE, seed) for seed in range(4)])
-    publish(root, "learned", int8_tensors(taught, seen, smoothing=0.0), "int8", LEARNED)
-    publish(root, "question", int8_tensors(network, ranges, smoothing=0.0), "int8", QUESTION)
+    publish(root, "learned", quantized(taught, seen), "int8", LEARNED)
+    publish(root, "question", quantized(network, ranges), "int8", QUESTION)
     publish_tiny(root)
 
 

@@ -12,12 +12,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.trainer.helpers import SMALL, random_features, random_network
-from trainer.adapt import Adapter, AdaptSettings, digest, subset
+from trainer.adapt import Adapter, AdaptSettings, subset
 from trainer.batches import collate
 from trainer.length_drop import scaled_counts, smallest_path
 from trainer.network import LengthAdaptiveMiniLM
 from trainer.sandwich import divergence
 from trainer.teacher_logits import TeacherLogits
+from trainer.tensor_files import digest
 
 FEATURES = random_features(40)
 F32 = AdaptSettings(epochs=3, batch_size=8, learning_rate=1e-3, precision="f32", checkpoint_minutes=1e9)

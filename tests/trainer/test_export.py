@@ -19,10 +19,11 @@ from trainer.data import hold_out, labelled_questions
 from trainer.evaluation import evaluate_questions
 from trainer.export import ExportInputs, ExportSettings, export
 from trainer.features import make_features
+from trainer.grids import ActivationCalibration
 from trainer.pretrained import load_pretrained
 from trainer.tiny import TinyConfig, write_tiny_checkpoint
 
-SETTINGS = ExportSettings(calibration_windows=12, engine="reference", threads=1)
+SETTINGS = ExportSettings(calibration=ActivationCalibration(windows=12), engine="reference", threads=1)
 QUICK = TinyConfig(num_hidden_layers=2)
 
 
@@ -75,7 +76,8 @@ def test_dev_figures_stand_beside_and_are_for_the_report(inputs: ExportInputs, t
 
 
 def test_calibration_is_a_function_of_its_seed(inputs: ExportInputs) -> None:
-    first, again, other = (module.make_tensors(inputs, replace(SETTINGS, seed=seed)) for seed in (3, 3, 4))
+    drawn = (ActivationCalibration(windows=12, seed=seed) for seed in (3, 3, 4))
+    first, again, other = (module.make_tensors(inputs, replace(SETTINGS, calibration=how)) for how in drawn)
     assert all((first[name] == again[name]).all() for name in first)
     assert any((first[name] != other[name]).any() for name in first if name.endswith("input_scale"))
 

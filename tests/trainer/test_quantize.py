@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from model_store import Tensors, linear_layers, validate_tensors
-from tests.trainer.helpers import SMALL, one_of, random_batch, random_network
+from tests.trainer.helpers import SMALL, one_of, quantized, random_batch, random_network
 from trainer.length_drop import LengthDrop
 from trainer.network import Batch
-from trainer.quantize import ActivationRange, float_tensors, int8_tensors, observe, quantize_rows
+from trainer.quantize import ActivationRange, float_tensors, observe, quantize_rows
 
 LINEARS = [layer.name for layer in linear_layers(SMALL)]
 LENGTHS = (9, 40, 17, 33)
@@ -60,7 +60,7 @@ def test_zero_is_exactly_on_a_level_whatever_the_range(low: float, high: float, 
         )
         for layer in linear_layers(SMALL)
     }
-    tensors = int8_tensors(network, extremes, smoothing=0.0)
+    tensors = quantized(network, extremes, 0.0)
     assert int(tensors[f"{LINEARS[0]}.input_zero_point"][0]) == zero
     step = float(tensors[f"{LINEARS[0]}.input_scale"][0])
     # every value of the range is within a step of a level: half of rounding, half of moving zero to a level
@@ -71,7 +71,7 @@ def test_zero_is_exactly_on_a_level_whatever_the_range(low: float, high: float, 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.5, 1.0])
 def test_int8_tensors_are_those_of_the_format(ranges: dict[str, ActivationRange], smoothing: float) -> None:
-    tensors = int8_tensors(random_network(), ranges, smoothing)
+    tensors = quantized(random_network(), ranges, smoothing)
     validate_tensors(tensors, SMALL, "int8")
     assert tensors[f"{LINEARS[0]}.input_scale"].shape == ((1,) if smoothing == 0.0 else (SMALL.hidden,))
 
@@ -95,7 +95,7 @@ def test_smoothing_leaves_the_float_product_as_it_was_but_for_rounding(
     ranges: dict[str, ActivationRange], smoothing: float
 ) -> None:
     network = random_network()
-    tensors = int8_tensors(network, ranges, smoothing)
+    tensors = quantized(network, ranges, smoothing)
     for name in LINEARS:
         weight = network.get_submodule(name).weight.detach().numpy()  # type: ignore[operator]
         half_a_step = tensors[f"{name}.weight_scale"][:, None] / tensors[f"{name}.input_scale"] * 0.501
@@ -110,7 +110,7 @@ def test_smoothing_evens_out_the_channels_of_the_inputs() -> None:
         layer.name: ActivationRange(-np.resize(uneven, layer.inputs), np.resize(uneven, layer.inputs))
         for layer in linear_layers(SMALL)
     }
-    plain, smooth = (int8_tensors(network, seen, strength)[f"{LINEARS[0]}.input_scale"] for strength in (0.0, 0.5))
+    plain, smooth = (quantized(network, seen, strength)[f"{LINEARS[0]}.input_scale"] for strength in (0.0, 0.5))
     finest = uneven / smooth  # levels that each channel may use
     assert finest.min() > 4 * (uneven / plain).min()
 

@@ -18,9 +18,13 @@ from tests.trainer.teacher_fakes import HIDDEN, FakeEncoder, tiny_bert, word_pie
 from trainer import stages
 from trainer.cli import app
 from trainer.features import Features
+from trainer.grids import GRIDS_FILE, load_grids
+from trainer.pretrained import load_weights, run_architecture
+from trainer.quantize import int8_tensors
 from trainer.teacher import TeacherNetwork
 from trainer.teacher_logits import TeacherLogits
 from trainer.teacher_pieces import PieceMap
+from trainer.tensor_files import digest
 from trainer.tiny import TinyConfig
 
 
@@ -131,6 +135,39 @@ def test_fine_tuning_starts_from_a_base_that_learned_a_teachers_relations(
     start = run / "related" / "weights.safetensors"
     finetune = ("finetune", run, "--base", base, "--start", start, "--name", "from-related", "--batch-size", 16)
     assert "stopped after step 1" in done(*finetune, "--stop-after", 1)
+
+
+def test_quantization_aware_weights_are_published_on_the_grids_that_they_were_trained_on(
+    tmp_path: Path, run: Path, base: Path
+) -> None:
+    calibration = ("--quantization-aware", "--calibration-drop", 0.4, "--calibration-windows", 4)
+    steps = ("--epochs", 1, "--batch-size", 16, "--share", 0.5)
+    adapt = ("adapt", run, "--base", base, "--name", "aware", *calibration, *steps)
+    assert "stopped after step 1 of 2" in done(*adapt, "--stop-after", 1)
+    grids = load_grids(run / "aware" / GRIDS_FILE)
+    assert (grids.calibration.drop, grids.calibration.windows) == (0.4, 4)
+    assert "2 steps done" in done(*adapt)
+    other = trainer(*adapt, "--smoothing", 0.5)
+    assert "smoothing: 0.75 there, 0.5 here" in other.stderr
+
+    store = tmp_path / "store"
+    common = ("--base", base, "--store", store, "--name", "tiny", "--engine", "reference")
+    export = ("export", run, *common, "--weights-of", "aware")
+    refused = trainer(*export, "--calibration-drop", 0.2)
+    assert "0.2" in refused.stderr
+    assert refused.exit_code == other.exit_code == 1
+    done(*export)
+    artifact = ModelStore(store).load("tiny@1")
+    network = load_weights(run / "aware" / "weights.safetensors", run_architecture(run, base))
+    expected = int8_tensors(network, grids.inputs)
+    assert all((tensor == expected[name]).all() for name, tensor in artifact.load_tensors().items())
+    details: dict[str, Any] = dict(artifact.manifest.quantization.details)
+    assert details["quantization_aware_training"] is True
+    assert (details["calibration"]["windows"], details["calibration"]["drop_probability"]) == (4, 0.4)
+    assert details["calibration"]["weights"].startswith(progress(run / "aware")["start"])
+    training: dict[str, Any] = dict(artifact.manifest.training)
+    assert training["aware"]["grids"] == digest(run / "aware" / GRIDS_FILE)
+    assert "quantization-aware training" in (artifact.path / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
 def test_what_the_user_can_mend_is_said_in_one_line(
