@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 from model_store.length_config import LengthConfiguration
 from reading.spans import Answer, SpanSettings, best_answers
@@ -18,6 +20,15 @@ from server.errors import OverloadedError, TooManyWindowsError
 from server.line import InferenceLine, InferenceResult
 from server.routing.latency_model import LatencyModel
 from server.routing.ticket import Request
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MOST_INLINE_CHARS = 4_000
+"""Of all texts of a request: up to this the event loop itself tokenizes and reads off, a millisecond at most.
+
+To hand work to a thread and its result back takes longer on a core that inference keeps busy.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +138,7 @@ class Answerer:
             tokenizer: of the model.
             line: to the engine.
             latency_model: learns how long answers take after inference.
-            text_pool: threads for tokenizing and post-processing; owned by the caller.
+            text_pool: threads for tokenizing and post-processing of long texts; owned by the caller.
             max_waiting: requests accepted beside the one in work.
             max_windows: of one request, over all its questions.
             clock_ns: monotonic.
@@ -180,14 +191,14 @@ class Answerer:
     async def _answer(
         self, questions: Sequence[Question], settings: ReadingSettings, arrival_ns: int, wanted: Wanted
     ) -> Answered:
-        loop = asyncio.get_running_loop()
-        prepared = await loop.run_in_executor(self._text_pool, self._prepare, questions, settings.windows)
+        chars = sum(len(question.question) + len(question.context) for question in questions)
+        prepared = await self._text_work(chars, self._prepare, questions, settings.windows)
         flat = [window for windows in prepared.windows for window in windows]
         lengths = tuple(len(window.token_ids) for window in flat)
         request = Request(lengths, arrival_ns, wanted.budget_ns, wanted.best_effort, wanted.pinned, prepared.elapsed_ns)
         result = await self._line.run(flat, request)
-        answers, post_ns = await loop.run_in_executor(
-            self._text_pool, self._read_off, questions, prepared, result.logits, settings.spans
+        answers, post_ns = await self._text_work(
+            chars, self._read_off, questions, prepared, result.logits, settings.spans
         )
         now_ns = self._clock_ns()
         dispatch = result.dispatch
@@ -197,8 +208,15 @@ class Answerer:
         )
         return _answered(answers, result, times, wanted)
 
+    async def _text_work(self, chars: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do `work` on texts of so many code points: on a text thread, or at once where that would take longer."""
+        if chars <= MOST_INLINE_CHARS:
+            return work(*args, **kwargs)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._text_pool, partial(work, *args, **kwargs))
+
     def _prepare(self, questions: Sequence[Question], settings: WindowSettings) -> _Prepared:
-        """On a text thread: tokens and windows of every question.
+        """Tokens and windows of every question.
 
         Raises:
             TooManyWindowsError: found before any window of the offending question is made.
@@ -223,7 +241,7 @@ class Answerer:
     def _read_off(
         self, questions: Sequence[Question], prepared: _Prepared, logits: Sequence[WindowLogits], spans: SpanSettings
     ) -> tuple[tuple[tuple[Answer, ...], ...], int]:
-        """On a text thread: answers of every question, and the nanoseconds that took."""
+        """Answers of every question, and the nanoseconds that took."""
         start_ns = self._clock_ns()
         answers, first = [], 0
         for question, tokens, windows in zip(questions, prepared.tokens, prepared.windows, strict=True):

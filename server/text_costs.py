@@ -60,14 +60,14 @@ def measure_text_costs(  # noqa: PLR0913 - what is measured, each by name
     tasks = [_tokenizing(tokenizer, settings, words) for words in _TEXT_WORDS]
     tasks += [_reading_off(tokenizer, settings, spans, count) for count in _WINDOWS]
     with ThreadPoolExecutor(1, "leeway-measuring") as pool, asyncio.Runner() as runner:
-        tasks.append((0, lambda: runner.run(_two_hand_overs(pool))))
+        tasks.append((0, lambda: runner.run(_hand_over(pool))))
         times = _median_times([task for _, task in tasks], rounds, round(seconds * 1e9), clock_ns)
     sizes = [size for size, _ in tasks]
     texts = len(_TEXT_WORDS)
     tokenize_ns, per_char_ns = fit_line(sizes[:texts], times[:texts])
     read_off_ns, per_window_ns = fit_line(sizes[texts:-1], times[texts:-1])
-    # before dispatch to a text thread and back; behind it to the inference thread and back, then to a text thread
-    return TextCosts(read_off_ns + times[-1], per_window_ns, tokenize_ns + times[-1] / 2, per_char_ns)
+    # to the inference thread and back; long texts, which go to a text thread twice, are more than that takes
+    return TextCosts(read_off_ns + times[-1], per_window_ns, tokenize_ns, per_char_ns)
 
 
 def fit_line(sizes: Sequence[float], times: Sequence[float]) -> tuple[float, float]:
@@ -133,7 +133,6 @@ def _reading_off(
     return len(windows), lambda: best_answers(text, tokens, windows, logits, spans)
 
 
-async def _two_hand_overs(pool: ThreadPoolExecutor) -> None:
-    """From an event loop to a thread and back, twice."""
-    for _ in range(2):
-        await asyncio.get_running_loop().run_in_executor(pool, lambda: None)
+async def _hand_over(pool: ThreadPoolExecutor) -> None:
+    """From an event loop to a thread and back."""
+    await asyncio.get_running_loop().run_in_executor(pool, lambda: None)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +14,7 @@ from hypothesis import strategies as st
 
 from reading.tokens import SpecialTokens, TokenizedText
 from reading.windows import WindowSettings, make_windows
-from server.answering import window_count
+from server.answering import MOST_INLINE_CHARS, Answerer, window_count
 from server.errors import InvalidReadingError, ModelLoadError
 from server.model import ReadingOptions
 from tests.server.fixtures import fake_model
@@ -48,3 +53,15 @@ def test_lengths_that_contradict_each_other_name_a_field_that_was_given() -> Non
 def test_an_unknown_length_configuration_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(ModelLoadError, match="c01, full"):
         fake_model().configuration("c07")
+
+
+def test_short_texts_stay_on_the_event_loop_and_long_ones_go_to_a_text_thread() -> None:
+    unused: Any = None
+    with ThreadPoolExecutor(1) as pool:
+        answerer = Answerer(unused, unused, unused, pool, max_waiting=1, max_windows=1)
+
+        async def on_own_thread(chars: int) -> bool:
+            return await answerer._text_work(chars, threading.get_ident) == threading.get_ident()
+
+        assert asyncio.run(on_own_thread(MOST_INLINE_CHARS))
+        assert not asyncio.run(on_own_thread(MOST_INLINE_CHARS + 1))
