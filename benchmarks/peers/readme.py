@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.peers.systems import FULL
 from benchmarks.report import Document
 from benchmarks.server_process import BenchmarkError
 
@@ -48,12 +49,20 @@ def _heading(document: Document) -> list[str]:
     return [f"{document['model']} on {machine}: {timed}, {rounds}. {scored}."]
 
 
+def _shown(document: Document) -> list[Document]:
+    """All systems, but of a length-adaptive one only full, the configuration within 1 point, and the cheapest."""
+    systems: list[Document] = document["systems"]
+    cheapest = {each["name"].partition("/")[0]: each["name"] for each in systems}  # of each engine the last one
+    ids = {"", FULL, document["within1"]}
+    return [each for each in systems if each["name"].partition("/")[2] in ids or each["name"] in cheapest.values()]
+
+
 def _systems(document: Document) -> list[str]:
     lines = [
         "| system | F1 | p50 ms | p95 ms | p99 ms | questions/s | MB | p50 ms, padded to 384 |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for each in document["systems"]:
+    for each in _shown(document):
         f1 = "time only" if each["f1"] is None else f"{each['f1']:.2f}"
         padded = "" if each["padded"] is None else f"{each['padded']['p50_ms']:.1f}"
         times = " | ".join(f"{each[f'p{place}_ms']:.1f}" for place in (50, 95, 99))

@@ -59,6 +59,13 @@ def test_a_block_holds_whole_tables_between_its_markers(document: dict[str, Any]
     assert [{line.count("|") for line in table.splitlines()} for table in tables] == [{9}, {4}]
 
 
+def test_of_a_length_adaptive_system_the_table_shows_three_configurations(document: dict[str, Any]) -> None:
+    ids = ("full", "c01", "c02", "c03")
+    document["systems"] = [system("static", 80.0, 9.0), *(system(f"openvino/{each}", 80.0, 8.0) for each in ids)]
+    text = readme.block(document)
+    assert [each for each in ("static", *ids) if f"{each} is |" in text] == ["static", "full", "c01", "c03"]
+
+
 def test_only_what_stands_between_the_markers_is_rewritten(tmp_path: Path, document: dict[str, Any]) -> None:
     file = tmp_path / "README.md"
     file.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n", encoding="utf-8")
