@@ -29,13 +29,11 @@ from benchmarks.promise.figures import percentiles
 from benchmarks.promise.pinned import on_core
 from benchmarks.report import Document, check_data, finish, plain_errors, say
 from benchmarks.server_process import BenchmarkError, ServerProcess, free_port, leeway_serve, memory_mb
-from benchmarks.workload import Asked
+from benchmarks.workload import EXCERPT, Asked
 from model_store import ModelStore
 from model_store.errors import ModelStoreError
 from reading import TextTokenizer, WindowSettings, load_squad, sample_questions
 from server.settings import packaged_store
-
-EXCERPT = Path(__file__).resolve().parents[1] / "tests" / "data" / "squad-dev-excerpt.json.gz"
 
 LEEWAY, ENGINE, APP, SESSION = "leeway_http", "leeway_engine", "minimal_http", "ort_session"
 PAIRS = {LEEWAY: ENGINE, APP: SESSION}

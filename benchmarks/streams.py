@@ -23,6 +23,7 @@ from benchmarks.peers.ratios import percentiles_ms, ratio
 from benchmarks.peers.rounds import schedule
 from benchmarks.report import Document, check_data, finish, plain_errors, say
 from benchmarks.server_process import BenchmarkError
+from benchmarks.workload import EXCERPT
 from model_store import ModelStore
 from model_store.errors import ModelStoreError
 from model_store.length_config import LengthConfiguration
@@ -30,8 +31,6 @@ from reading import TextTokenizer, WindowSettings, load_squad, sample_questions
 from server.engine import create_engine
 from server.engine.interface import Engine
 from server.settings import packaged_store
-
-EXCERPT = Path(__file__).resolve().parents[1] / "tests" / "data" / "squad-dev-excerpt.json.gz"
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from reading import SquadDataset
+
+EXCERPT = Path(__file__).resolve().parents[1] / "tests" / "data" / "squad-dev-excerpt.json.gz"
+"""What is asked where no file is given."""
 
 SHORTEST_TARGET = 500
 """Least length, in code points, that a concatenated context is given to fill."""

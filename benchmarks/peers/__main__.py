@@ -15,10 +15,9 @@ from benchmarks.peers.measure import PeersOptions, measure
 from benchmarks.peers.ratios import Limits
 from benchmarks.report import Document, check_data, finish, plain_errors
 from benchmarks.server_process import BenchmarkError
+from benchmarks.workload import EXCERPT
 from model_store.errors import ModelStoreError
 from server.settings import packaged_store
-
-EXCERPT = Path(__file__).resolve().parents[2] / "tests" / "data" / "squad-dev-excerpt.json.gz"
 
 
 @plain_errors

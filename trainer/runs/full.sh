@@ -26,6 +26,7 @@ export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
     --start "$RUN/longer/weights.safetensors" --epochs 0.3 --learning-rate 8e-5 --drop-probability 0.4 --random-passes 1 --seed 3
 [ -f "$RUN/averaged/weights.safetensors" ] ||
     python -m trainer average "$RUN" --of . --of longer --of adapted
+# default@3 has the weights of its step 1,292 of 1,575, where that run was cut off (trainer/LOG.md)
 [ -f "$RUN/learned/weights.safetensors" ] || python -m trainer adapt "$RUN" --base "$BASE" \
     --start "$RUN/averaged/weights.safetensors" --name learned --epochs 0.6 --learning-rate 1e-4 --drop-probability 0.4 \
     --random-passes 1 --seed 5
