@@ -9,11 +9,10 @@ import typer
 
 from benchmarks import footprint, parity
 from benchmarks.report import check_data, finish, plain_errors
+from benchmarks.workload import EXCERPT
 from reading import load_squad
 from server.evaluate import read_questions
 from server.settings import packaged_store
-
-EXCERPT = Path(__file__).resolve().parents[1] / "tests" / "data" / "squad-dev-excerpt.json.gz"
 
 
 @plain_errors

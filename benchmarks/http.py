@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.peers.crew import Worker, WorkerSpec
 from benchmarks.peers.exports import export
-from benchmarks.peers.pieces import Prepared, prepare
+from benchmarks.peers.pieces import Prepared, drawn
 from benchmarks.peers.ratios import percentiles_ms
 from benchmarks.peers.rounds import Times, schedule
 from benchmarks.peers.weights import OURS
@@ -32,7 +32,6 @@ from benchmarks.server_process import BenchmarkError, ServerProcess, free_port, 
 from benchmarks.workload import EXCERPT, Asked
 from model_store import ModelStore
 from model_store.errors import ModelStoreError
-from reading import TextTokenizer, WindowSettings, load_squad, sample_questions
 from server.settings import packaged_store
 
 LEEWAY, ENGINE, APP, SESSION = "leeway_http", "leeway_engine", "minimal_http", "ort_session"
@@ -81,7 +80,7 @@ def measure(options: HttpOptions) -> Document:
     """
     if options.server_core == options.client_core:
         raise BenchmarkError("the client needs a core of its own: --client-core and --server-core are the same")
-    questions = _questions(options)
+    questions = drawn(ModelStore(options.store).load(options.model), options.data, options.questions, options.seed)
     replies: list[Reply] = []
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="leeway-http-")))
@@ -145,16 +144,6 @@ def document(times: Times, memory: Mapping[str, float], max_added_ms: float) -> 
 def _added_ms(outside: NDArray[np.int64], inside: NDArray[np.int64]) -> NDArray[np.float64]:
     found: NDArray[np.float64] = (np.median(outside, axis=0) - np.median(inside, axis=0)) / 1e6
     return found
-
-
-def _questions(options: HttpOptions) -> list[Prepared]:
-    artifact = ModelStore(options.store).load(options.model)
-    reading = artifact.manifest.reading
-    settings = WindowSettings(reading.max_length, reading.overlap, reading.max_question)
-    records = sample_questions(load_squad(options.data), options.questions, options.seed)
-    if not records:
-        raise ValueError(f"{options.data} holds no questions")
-    return prepare(records, TextTokenizer.from_file(artifact.tokenizer_path), settings)
 
 
 @contextlib.contextmanager

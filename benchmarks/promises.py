@@ -15,9 +15,8 @@ from benchmarks.promise import dispatch as thinking
 from benchmarks.promise import hog as load
 from benchmarks.promise.pinned import Setup
 from benchmarks.report import check_data, finish, plain_errors
+from benchmarks.workload import EXCERPT
 from server.settings import packaged_store
-
-EXCERPT = Path(__file__).resolve().parents[1] / "tests" / "data" / "squad-dev-excerpt.json.gz"
 
 app = typer.Typer(help="What the server promises, measured.", no_args_is_help=True, add_completion=False)
 

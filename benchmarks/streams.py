@@ -18,7 +18,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from benchmarks.peers.pieces import Prepared, prepare
+from benchmarks.peers.pieces import Prepared, drawn
 from benchmarks.peers.ratios import percentiles_ms, ratio
 from benchmarks.peers.rounds import schedule
 from benchmarks.report import Document, check_data, finish, plain_errors, say
@@ -27,7 +27,6 @@ from benchmarks.workload import EXCERPT
 from model_store import ModelStore
 from model_store.errors import ModelStoreError
 from model_store.length_config import LengthConfiguration
-from reading import TextTokenizer, WindowSettings, load_squad, sample_questions
 from server.engine import create_engine
 from server.engine.interface import Engine
 from server.settings import packaged_store
@@ -155,10 +154,7 @@ def streams(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer r
         artifact = ModelStore(store if store is not None else packaged_store()).load(model)
     except ModelStoreError as error:
         raise BenchmarkError(f"the model {model!r} cannot be loaded: {error}") from error
-    reading = artifact.manifest.reading
-    window = WindowSettings(reading.max_length, reading.overlap, reading.max_question)
-    records = sample_questions(load_squad(data), questions, seed)
-    asked = prepare(records, TextTokenizer.from_file(artifact.tokenizer_path), window)
+    asked = drawn(artifact, data, questions, seed)
     points = {point.id: point.configuration for point in artifact.table.points}
     wanted = config or [artifact.table.points[-1].id, artifact.table.points[0].id]
     if unknown := [each for each in wanted if each not in points]:

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reading import SquadRecord, TextTokenizer, TokenizedText, Window, WindowSettings, make_windows
+from reading import (
+    SquadRecord,
+    TextTokenizer,
+    TokenizedText,
+    Window,
+    WindowSettings,
+    load_squad,
+    make_windows,
+    sample_questions,
+)
 from server.engine.interface import IntArray, WindowTokens
+
+if TYPE_CHECKING:
+    from model_store.artifact import Artifact
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +98,17 @@ def prepare(records: Sequence[SquadRecord], tokenizer: TextTokenizer, settings: 
         windows = make_windows(tokenizer.encode(record.question), tokens, tokenizer.special, settings)
         prepared.append(Prepared(record, tokens, windows))
     return prepared
+
+
+def drawn(artifact: Artifact, data: Path, count: int, seed: int) -> list[Prepared]:
+    """`count` questions of a file in SQuAD format, cut into windows as `artifact` reads them.
+
+    Raises:
+        ValueError: a file without questions.
+    """
+    reading = artifact.manifest.reading
+    settings = WindowSettings(reading.max_length, reading.overlap, reading.max_question)
+    records = sample_questions(load_squad(data), count, seed)
+    if not records:
+        raise ValueError(f"{data} holds no questions")
+    return prepare(records, TextTokenizer.from_file(artifact.tokenizer_path), settings)
