@@ -14,6 +14,7 @@ import benchmarks.__main__ as bench
 from benchmarks import first_answer, footprint, parity, report
 from benchmarks.server_process import BenchmarkError, memory_mb
 from benchmarks.trend import Trend
+from benchmarks.workload import EXCERPT
 
 FLAT = Trend(slope=0.1, standard_error=0.2, growth=1.0)
 
@@ -81,7 +82,7 @@ def test_a_missing_data_file_is_told_in_words_that_help(tmp_path: Path) -> None:
 
 
 def test_the_committed_excerpt_is_there() -> None:
-    assert bench.EXCERPT.is_file()
+    assert EXCERPT.is_file()
 
 
 def test_memory_is_read_in_mb_of_a_million_bytes(tmp_path: Path) -> None:

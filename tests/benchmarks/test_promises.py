@@ -18,13 +18,13 @@ from benchmarks import promises
 from benchmarks.promise import budgets, dispatch, hog, pinned
 from benchmarks.promise.client import FastClient, Reply, parsed, prepared
 from benchmarks.server_process import BenchmarkError
-from benchmarks.workload import Asked
+from benchmarks.workload import EXCERPT, Asked
 from server.settings import packaged_store
 
 MS = 1_000_000
 SECOND = 1_000 * MS
 IDS = ("c02", "c01", "full")
-SETUP = pinned.Setup("default", packaged_store(), promises.EXCERPT)
+SETUP = pinned.Setup("default", packaged_store(), EXCERPT)
 
 
 def answer(latency_ms: float, configuration: str = "full", f1: float = 80.0, at_s: float = 0.0) -> Reply:
@@ -193,7 +193,7 @@ def test_the_text_is_the_one_nearest_to_170_tokens() -> None:
 
 
 def test_the_client_needs_a_core_of_its_own() -> None:
-    same = pinned.Setup("default", packaged_store(), promises.EXCERPT, server_core=0, client_core=0)
+    same = pinned.Setup("default", packaged_store(), EXCERPT, server_core=0, client_core=0)
     with pytest.raises(BenchmarkError, match="core of its own"), pinned.pinned_server(same):
         pass
 
