@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import model_store
 
-EngineName = Literal["auto", "openvino", "ipex", "reference", "fake"]
+EngineName = Literal["auto", "native", "openvino", "ipex", "reference", "fake"]
 Precision = Literal["auto", "f32", "bf16"]
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     store: Path = Field(default_factory=packaged_store, description="Folder of the model store.")
     engine: EngineName = Field(
         default="auto",
-        description="What runs the model; auto: the fastest measured of openvino and ipex, where both are installed.",
+        description="What runs the model; auto: the fastest measured of native, openvino and ipex, as far as installed.",
     )
     precision: Precision = Field(
         default="auto",

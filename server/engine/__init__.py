@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from server.engine.interface import Engine, EngineUnavailableError
@@ -12,11 +13,14 @@ from server.engine.threads import available_threads
 if TYPE_CHECKING:
     from model_store.artifact import Artifact
 
-ENGINES = ("openvino", "ipex", "reference", "fake")
+ENGINES = ("native", "openvino", "ipex", "reference", "fake")
 PRECISIONS = ("auto", "f32", "bf16")
 
-_SERVING = {"openvino": "openvino", "ipex": "intel_extension_for_pytorch"}
-"""Engines made for speed and the package that each needs: the reference is the oracle, the fake has no model."""
+NATIVE_LIBRARY = Path(__file__).with_name("kernels") / "libleeway_native.so"
+"""What the build makes of ``kernels/`` (hatch_build.py)."""
+
+_PACKAGES = {"openvino": "openvino", "ipex": "intel_extension_for_pytorch"}
+"""Engines made for speed, beside the native one, and the package that each needs."""
 
 _INSTALL = {
     "openvino": "install it with: pip install leeway-qa",
@@ -49,6 +53,8 @@ def create_engine(name: str, artifact: Artifact, *, threads: int = 0, precision:
         return cast(Engine, _engine_class(name, "OpenVinoEngine")(artifact, threads=count, precision=precision))
     if precision == "bf16":
         raise EngineUnavailableError(f"the engine {name} computes in f32 only; precision bf16 needs openvino")
+    if name == "native":
+        return cast(Engine, _engine_class(name, "NativeEngine")(artifact, threads=count))
     if name == "ipex":
         return cast(Engine, _engine_class(name, "IpexEngine")(artifact, threads=count))
     if name == "reference":
@@ -57,8 +63,9 @@ def create_engine(name: str, artifact: Artifact, *, threads: int = 0, precision:
 
 
 def installed_engines() -> tuple[str, ...]:
-    """Engines made for serving whose packages this Python has, none of them imported; the default one first."""
-    return tuple(name for name, package in _SERVING.items() if importlib.util.find_spec(package) is not None)
+    """Engines made for serving that were built or whose packages this Python has, none of them loaded."""
+    found = tuple(name for name, package in _PACKAGES.items() if importlib.util.find_spec(package) is not None)
+    return ("native", *found) if NATIVE_LIBRARY.exists() else found
 
 
 def _engine_class(name: str, class_name: str) -> type:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 _EXACT = {"avx512_vnni", "avx_vnni", "amx_int8"}
@@ -16,6 +17,12 @@ def multiplies_int8_exactly(cpuinfo: Path = _CPUINFO) -> bool:
     8-bit operands, silently.  False where it cannot be known (no ``/proc/cpuinfo``, other architectures).
     """
     return not _EXACT.isdisjoint(_first(cpuinfo, "flags").split())
+
+
+def lacking(flags: Sequence[str], cpuinfo: Path = _CPUINFO) -> tuple[str, ...]:
+    """Those of `flags` that the processor does not name; all of them where it cannot be known."""
+    found = _first(cpuinfo, "flags").split()
+    return tuple(flag for flag in flags if flag not in found)
 
 
 def processor_name(cpuinfo: Path = _CPUINFO) -> str:

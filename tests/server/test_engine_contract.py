@@ -15,10 +15,11 @@ import torch
 from model_store import LengthConfiguration, ModelStore, full_configuration
 from server.engine import create_engine, installed_engines
 from server.engine.interface import Engine, EngineUnavailableError
+from server.engine.native import obstacle
 from tests.model_store.tiny_artifact import TINY
 from tests.trainer.models import DROPPING, EDGES, FULL, SHAPE, Tokens, answer, fresh, publish_models, stacked, window
 
-NAMES = ("openvino", "ipex", "reference", "fake")
+NAMES = ("native", "openvino", "ipex", "reference", "fake")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,10 +54,11 @@ def engines(store: Path) -> Iterator[Callable[[str, str], Engine]]:
 
 
 Engines = Callable[..., Engine]
-without_ipex = pytest.mark.skipif("ipex" not in installed_engines(), reason="IPEX is not installed (extra ipex)")
-each = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=without_ipex) if name == "ipex" else name for name in NAMES]
-)
+missing = {
+    "ipex": pytest.mark.skipif("ipex" not in installed_engines(), reason="IPEX is not installed (extra ipex)"),
+    "native": pytest.mark.skipif(bool(obstacle()), reason=f"native: {obstacle()}"),
+}
+each = pytest.mark.parametrize("name", [pytest.param(name, marks=missing.get(name, ())) for name in NAMES])
 
 
 @each
@@ -65,7 +67,7 @@ def test_info_says_which_engine_runs_and_on_how_many_threads(engines: Engines, n
     assert (info.name, info.threads) == (name, 1)
     assert info.device
     assert info.precision
-    if name in {"openvino", "ipex"}:
+    if name in {"native", "openvino", "ipex"}:
         assert info.precision == "int8+f32"
 
 

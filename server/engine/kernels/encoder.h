@@ -1,0 +1,348 @@
+// The length-adaptive encoder, one window at a time: model_store/FORMAT.md, "Arithmetic" and "Dropping tokens".
+//
+// A layer takes two steps, and within each the rows of a window are independent of each other:
+//
+//   attending       attention, its output product, residual, norm, significance      needs all keys and values
+//   feeding forward of the kept rows: feed-forward part, residual, norm, logits,     needs the ranking
+//                   and the next layer's query, key and value
+//
+// A piece of rows goes through a whole step while it is in the cache, from bytes to bytes: what stands between two
+// products (scale, bias, GELU, residual, norm, rounding to the next product's bytes) never makes a pass of its own
+// over the window.
+#pragma once
+
+#include <stdlib.h>
+
+#include <algorithm>
+
+#include "attention.h"
+#include "products.h"
+#include "team.h"
+
+namespace leeway {
+
+// The layouts of these are native_tensors.py's `LayerStructure` and `ModelStructure`.  All widths are padded with zeros to multiples of 64.
+struct Layer {
+    Linear qkv, attention_output, intermediate, output;
+    const float *attention_norm_weight, *attention_norm_bias, *output_norm_weight, *output_norm_bias;
+    const float* significance_weight;  // learned significance, else null
+    float significance_bias;
+};
+
+enum Significance : int32_t { ALL = 0, QUESTION = 1, LEARNED = 2 };
+
+struct Model {
+    int32_t layers, hidden, hidden_width, heads, head_width, attention_width, inner_width, positions;
+    Significance significance;
+    float epsilon;
+    const int8_t* words;  // [vocabulary][hidden], not padded
+    const float* word_scales;
+    const float *position_rows, *segment_rows;  // [...][hidden_width]
+    const float *norm_weight, *norm_bias;
+    const float *head_weight, *head_bias;  // [2][hidden_width], [2]
+    const Layer* layer;
+};
+
+struct Window {
+    const int32_t* ids;
+    int count, segment_start;
+    const int32_t* kept;  // [layers]
+    float *start, *end;   // [count]
+};
+
+// Memory in cache lines that frees itself; null where there was none to be had.
+template <class T>
+class Lines {
+   public:
+    explicit Lines(size_t count)
+        : data_(static_cast<T*>(aligned_alloc(64, (count * sizeof(T) + 63) / 64 * 64 + 64))) {
+        if (data_ != nullptr) memset(data_, 0, count * sizeof(T));
+    }
+    ~Lines() { free(data_); }
+    Lines(const Lines&) = delete;
+    Lines& operator=(const Lines&) = delete;
+    T* get() const { return data_; }
+
+   private:
+    T* data_;
+};
+
+constexpr int PIECE = 64;  // most rows of a piece: what a member's buffers hold
+constexpr int AIM = 48;    // rows of a piece: enough work for each line of weights that is read, yet fitting the cache
+
+class Encoder {
+   public:
+    Encoder(const Model& model, int threads)
+        : model_(model),
+          team_(threads),
+          most_(padded(model.positions, PANEL)),
+          hidden_(size_t(most_) * model.hidden_width),
+          attended_(size_t(most_) * model.hidden_width),
+          queries_(size_t(most_) * model.attention_width),
+          keys_(size_t(model.heads) * model.head_width * (most_ + LANES)),
+          values_(size_t(model.heads) * model.head_width * most_),
+          scores_(most_),
+          ranks_(most_),
+          places_(2 * most_),
+          chosen_(most_),
+          bytes_(size_t(team_.size()) * PIECE * widest(model)),
+          inner_(size_t(team_.size()) * PIECE * model.inner_width),
+          rows_(size_t(team_.size()) * PIECE * std::max(model.hidden_width, model.attention_width)),
+          weights_(size_t(team_.size()) * QUERIES * (most_ + LANES)),
+          received_(size_t(pieces(most_)) * most_) {}
+
+    bool has_memory() const {
+        return hidden_.get() && attended_.get() && queries_.get() && keys_.get() && values_.get() && scores_.get() &&
+               ranks_.get() && places_.get() && chosen_.get() && bytes_.get() && inner_.get() && rows_.get() &&
+               weights_.get() && received_.get();
+    }
+
+    int threads() const { return team_.size(); }
+
+    void run(const Window& window) {
+        window_ = window;
+        places_now_ = places_.get();
+        places_next_ = places_.get() + most_;
+        for (int row = 0; row < window.count; ++row) places_now_[row] = row;
+        count_ = window.count;
+        team_.begin();
+        share<&Encoder::embed>(count_);
+        for (layer_ = 0; layer_ < model_.layers; ++layer_) {
+            kept_ = std::min(count_, int(window.kept[layer_]));
+            share<&Encoder::attend_piece>(count_);
+            choose();
+            share<&Encoder::feed_forward>(kept_);
+            count_ = kept_;
+            std::swap(places_now_, places_next_);
+        }
+        team_.end();
+    }
+
+   private:
+    const Layer& layer() const { return model_.layer[layer_]; }
+    size_t key_stride(int count) const { return size_t(padded(count, KEYS)) + LANES; }  // odd in lines: no set is crowded
+    bool drops() const { return kept_ < count_; }
+    bool sums_attention() const { return drops() && model_.significance != LEARNED; }
+
+    static int widest(const Model& model) { return std::max(model.hidden_width, model.attention_width); }
+    uint8_t* bytes(int member) { return bytes_.get() + size_t(member) * PIECE * widest(model_); }
+    float* rows(int member) { return rows_.get() + size_t(member) * PIECE * widest(model_); }
+
+    int pieces(int rows) const {
+        const int size = team_.size();
+        return std::min(rows, size * ((rows + size * AIM - 1) / (size * AIM)));
+    }
+
+    // Runs one step over `rows` rows, in pieces of nearly equal size.
+    template <void (Encoder::*STEP)(int first, int last, int piece, int member)>
+    void share(int rows) {
+        rows_of_step_ = rows;
+        pieces_ = pieces(rows);
+        team_.share(
+            [](void* self, int piece, int member) {
+                Encoder& encoder = *static_cast<Encoder*>(self);
+                const int64_t rows = encoder.rows_of_step_, pieces = encoder.pieces_;
+                (encoder.*STEP)(int(rows * piece / pieces), int(rows * (piece + 1) / pieces), piece, member);
+            },
+            this, pieces_);
+    }
+
+    void embed(int first, int last, int, int member) {
+        const int width = model_.hidden_width;
+        for (int row = first; row < last; ++row) {
+            float* out = hidden_.get() + size_t(row) * width;
+            const int32_t id = window_.ids[row];
+            const int8_t* word = model_.words + size_t(id) * model_.hidden;
+            const __m512 scale = _mm512_set1_ps(model_.word_scales[id]);
+            const float* position = model_.position_rows + size_t(row) * width;
+            const float* segment = model_.segment_rows + (row >= window_.segment_start ? width : 0);
+            for (int at = 0; at < width; at += LANES) {
+                const __m128i eight = _mm_maskz_loadu_epi8(lanes_below(at, model_.hidden), word + at);
+                const __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(eight)), scale);
+                const __m512 placed = _mm512_add_ps(value, _mm512_load_ps(position + at));
+                _mm512_store_ps(out + at, _mm512_add_ps(placed, _mm512_load_ps(segment + at)));
+            }
+            finish(row, first, row, out, model_.norm_weight, model_.norm_bias, model_.layer, member);
+        }
+        project(first, last, model_.layer[0].qkv, window_.count, member);
+    }
+
+    // Norm of a row, its logits, and its bytes for the next layer's query, key and value, if there is one.
+    void finish(int row, int first, int place, float* out, const float* weight, const float* bias, const Layer* next,
+                int member) {
+        const int width = model_.hidden_width;
+        uint8_t* line = bytes(member) + size_t(row - first) * width;
+        const __m512i zero = _mm512_set1_epi32(next ? next->qkv.zero : 0);
+        __m512 start = _mm512_setzero_ps(), end = _mm512_setzero_ps();
+        layer_norm(out, model_.hidden, width, weight, bias, model_.epsilon, [&](int at, __m512 value) {
+            _mm512_store_ps(out + at, value);
+            start = _mm512_fmadd_ps(value, _mm512_load_ps(model_.head_weight + at), start);
+            end = _mm512_fmadd_ps(value, _mm512_load_ps(model_.head_weight + width + at), end);
+            if (next) store_rounded(line + at, value, _mm512_load_ps(next->qkv.inverse + at), zero);
+        });
+        window_.start[place] = _mm512_reduce_add_ps(start) + model_.head_bias[0];
+        window_.end[place] = _mm512_reduce_add_ps(end) + model_.head_bias[1];
+    }
+
+    // Query, key and value of rows whose bytes are in the member's buffer; `count` rows will be attended to.
+    void project(int first, int last, const Linear& qkv, int count, int member) {
+        const int width = model_.attention_width, real = model_.heads * model_.head_width;
+        float* key_rows = rows(member);
+        product(qkv, bytes(member), last - first, [&](int row, int column, __m512 value) {
+            const int part = column / width, at = column % width;
+            if (at >= real) return;
+            if (part == 0) {
+                _mm512_store_ps(queries_.get() + size_t(first + row) * width + at, value);
+            } else if (part == 1) {
+                _mm512_store_ps(key_rows + size_t(row) * width + at, value);
+            } else {
+                const int head = at / model_.head_width, inside = at % model_.head_width;
+                _mm512_store_ps(values_.get() + (size_t(head) * most_ + first + row) * model_.head_width + inside, value);
+            }
+        });
+        const size_t stride = key_stride(count);
+        for (int at = 0; at < real; at += LANES)
+            for (int row = 0; row < last - first; row += LANES)
+                transpose(key_rows + size_t(row) * width + at, width, last - first - row,
+                          keys_.get() + at * stride + first + row, stride);
+    }
+
+    void attend_piece(int first, int last, int piece, int member) {
+        const int width = model_.hidden_width;
+        if (sums_attention()) std::fill_n(received_.get() + size_t(piece) * most_, count_, 0.0f);
+        for (int head = 0; head < model_.heads; ++head)
+            for (int row = first; row < last; row += QUERIES) {
+                switch (std::min(QUERIES, last - row)) {
+                    case 1: attend_rows<1>(head, row, first, piece, member); break;
+                    case 2: attend_rows<2>(head, row, first, piece, member); break;
+                    case 3: attend_rows<3>(head, row, first, piece, member); break;
+                    case 4: attend_rows<4>(head, row, first, piece, member); break;
+                    case 5: attend_rows<5>(head, row, first, piece, member); break;
+                    default: attend_rows<6>(head, row, first, piece, member); break;
+                }
+            }
+        const float* before = hidden_.get() + size_t(first) * width;
+        float* after = attended_.get() + size_t(first) * width;
+        product(layer().attention_output, bytes(member), last - first, [&](int row, int column, __m512 value) {
+            const size_t at = size_t(row) * width + column;
+            _mm512_store_ps(after + at, _mm512_add_ps(value, _mm512_load_ps(before + at)));
+        });
+        for (int row = first; row < last; ++row) {
+            float* out = attended_.get() + size_t(row) * width;
+            layer_norm(out, model_.hidden, width, layer().attention_norm_weight, layer().attention_norm_bias, model_.epsilon,
+                       [&](int at, __m512 value) { _mm512_store_ps(out + at, value); });
+            if (drops() && model_.significance == LEARNED)
+                scores_.get()[row] = dot(out, layer().significance_weight, width) + layer().significance_bias;
+        }
+    }
+
+    // ROWS queries of one head, their mixed values as bytes for the output product in the member's buffer.
+    template <int ROWS>
+    void attend_rows(int head, int row, int first, int piece, int member) {
+        const Linear& next = layer().attention_output;
+        const int width = model_.attention_width, offset = head * model_.head_width;
+        const size_t stride = key_stride(count_);
+        const Head keys = {keys_.get() + offset * stride, values_.get() + size_t(offset) * most_, stride,
+                           model_.head_width, count_};
+        float* weights = weights_.get() + size_t(member) * QUERIES * (most_ + LANES);
+        uint8_t* out = bytes(member) + size_t(row - first) * width + offset;
+        const __m512i zero = _mm512_set1_epi32(next.zero);
+        attend<ROWS>(
+            keys, queries_.get() + size_t(row) * width + offset, width, weights,
+            [&](int at_row, int at, __m512 value) {
+                const __m512 inverse = _mm512_load_ps(next.inverse + offset + at);
+                store_rounded(out + size_t(at_row) * width + at, value, inverse, zero);
+            },
+            [&](int at_row, const float* line, float factor) {
+                if (!sums_attention() || !asks(places_now_[row + at_row])) return;
+                float* sums = received_.get() + size_t(piece) * most_;
+                const __m512 spread = _mm512_set1_ps(factor);
+                for (int at = 0; at < count_; at += LANES)  // zeros behind the last key
+                    _mm512_store_ps(sums + at, _mm512_fmadd_ps(spread, _mm512_load_ps(line + at), _mm512_load_ps(sums + at)));
+            });
+    }
+
+    // Whether the attention of the token at a place makes others significant.
+    bool asks(int place) const {
+        return model_.significance == ALL || (place > 0 && place < window_.segment_start - 1);
+    }
+
+    // The rows that the layer keeps, in their order; of two equally significant ones the earlier goes first.
+    void choose() {
+        int32_t* chosen = chosen_.get();
+        if (!drops()) {
+            for (int row = 0; row < count_; ++row) chosen[row] = row;
+        } else {
+            if (sums_attention()) add_up();
+            for (int row = 0; row < count_; ++row) ranks_.get()[row] = rank(scores_.get()[row], row);
+            std::nth_element(ranks_.get(), ranks_.get() + (count_ - kept_), ranks_.get() + count_);
+            const uint64_t least = ranks_.get()[count_ - kept_];
+            for (int row = 0, taken = 0; row < count_; ++row)
+                if (rank(scores_.get()[row], row) >= least) chosen[taken++] = row;
+        }
+        for (int row = 0; row < kept_; ++row) places_next_[row] = places_now_[chosen[row]];
+    }
+
+    void add_up() {
+        const int pieces = pieces_;
+        std::fill_n(scores_.get(), count_, 0.0f);
+        for (int piece = 0; piece < pieces; ++piece)
+            for (int row = 0; row < count_; ++row) scores_.get()[row] += received_.get()[size_t(piece) * most_ + row];
+    }
+
+    // Unsigned integers in the order of the scores, and of equal scores the earlier row higher.
+    static uint64_t rank(float score, int row) {
+        const float plain = score + 0.0f;  // -0 becomes 0
+        uint32_t bits;
+        memcpy(&bits, &plain, sizeof bits);
+        bits ^= bits >> 31 ? 0xFFFFFFFFu : 0x80000000u;
+        return uint64_t(bits) << 32 | (0xFFFFFFFFu - uint32_t(row));
+    }
+
+    void feed_forward(int first, int last, int, int member) {
+        const int width = model_.hidden_width, inner_width = model_.inner_width;
+        const Linear &intermediate = layer().intermediate, &output = layer().output;
+        const Layer* next = layer_ + 1 < model_.layers ? &layer() + 1 : nullptr;
+        const int32_t* chosen = chosen_.get() + first;
+        uint8_t* in = bytes(member);
+        const __m512i in_zero = _mm512_set1_epi32(intermediate.zero);
+        for (int row = 0; row < last - first; ++row) {
+            const float* source = attended_.get() + size_t(chosen[row]) * width;
+            for (int at = 0; at < width; at += LANES)
+                store_rounded(in + size_t(row) * width + at, _mm512_load_ps(source + at),
+                              _mm512_load_ps(intermediate.inverse + at), in_zero);
+        }
+        uint8_t* inner = inner_.get() + size_t(member) * PIECE * inner_width;
+        const __m512i zero = _mm512_set1_epi32(output.zero);
+        product(intermediate, in, last - first, [&](int row, int column, __m512 value) {
+            store_rounded(inner + size_t(row) * inner_width + column, gelu_(value),
+                          _mm512_load_ps(output.inverse + column), zero);
+        });
+        float* out = hidden_.get() + size_t(first) * width;
+        product(output, inner, last - first, [&](int row, int column, __m512 value) {
+            const float* residual = attended_.get() + size_t(chosen[row]) * width + column;
+            _mm512_store_ps(out + size_t(row) * width + column, _mm512_add_ps(value, _mm512_load_ps(residual)));
+        });
+        for (int row = first; row < last; ++row)
+            finish(row, first, places_next_[row], hidden_.get() + size_t(row) * width, layer().output_norm_weight,
+                   layer().output_norm_bias, next, member);
+        if (next) project(first, last, next->qkv, kept_, member);
+    }
+
+    const Model model_;
+    const Gelu gelu_;
+    Team team_;
+    const int most_;  // rows that the buffers hold
+    Lines<float> hidden_, attended_, queries_, keys_, values_, scores_;
+    Lines<uint64_t> ranks_;
+    Lines<int32_t> places_, chosen_;
+    Lines<uint8_t> bytes_, inner_;  // of each member: the inputs of a product
+    Lines<float> rows_, weights_;   // of each member: keys to be transposed; attention
+    Lines<float> received_;         // of each piece: attention that each token received
+
+    Window window_ = {};
+    int32_t *places_now_ = nullptr, *places_next_ = nullptr;
+    int layer_ = 0, count_ = 0, kept_ = 0, pieces_ = 0, rows_of_step_ = 0;
+};
+
+}  // namespace leeway

@@ -1,0 +1,147 @@
+"""Kernels of our own (``kernels/``): 8-bit products with everything between them fused, one window at a time.
+
+An artifact's integers, scales and zero points are packed once, when the engine is made; the kernels need no graph, no
+shapes known beforehand and no warm-up, so neither windows nor kept tokens are padded or rounded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Sequence
+from ctypes import POINTER, byref, c_int, c_void_p, cast, sizeof
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_store.length_config import LengthConfiguration
+from server.engine import NATIVE_LIBRARY
+from server.engine.checks import check_call
+from server.engine.interface import EngineInfo, EngineResult, EngineUnavailableError, WindowLogits, WindowTokens
+from server.engine.native_tensors import Array, LayerStructure, ModelStructure, PackedTensors
+from server.engine.processor import lacking, processor_name
+
+if TYPE_CHECKING:
+    from model_store.artifact import Artifact
+
+NEEDED = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni")
+"""What the kernels are compiled for, as ``/proc/cpuinfo`` names it."""
+
+_VERSION = 1
+_WIDEST_HEAD = 64  # columns
+
+
+class NativeEngine:
+    """Runs windows one after the other, each on all threads.
+
+    Args:
+        artifact: of the scheme ``int8``.
+        threads: of each call; all but the caller's are started here and sleep between calls.
+
+    Raises:
+        EngineUnavailableError: the library was not built, the processor lacks an instruction, threads or memory
+            ran out, or the artifact is none that the kernels know.
+    """
+
+    def __init__(self, artifact: Artifact, *, threads: int) -> None:
+        architecture = artifact.manifest.architecture
+        if reason := obstacle():
+            raise EngineUnavailableError(f"{reason}; use openvino")
+        if artifact.manifest.quantization.scheme != "int8":
+            raise EngineUnavailableError("the engine native runs int8 artifacts only; use openvino or reference")
+        if architecture.head_size > _WIDEST_HEAD:
+            raise EngineUnavailableError(f"the engine native has heads of at most {_WIDEST_HEAD} columns")
+        self._library = _loaded(NATIVE_LIBRARY)
+        self._architecture = architecture
+        self._packed = PackedTensors(architecture, artifact.load_tensors())
+        self._encoder = self._library.leeway_native_create(byref(self._packed.model), threads)
+        if not self._encoder:
+            raise EngineUnavailableError("the engine native found no memory for its buffers")
+        got = self._library.leeway_native_threads(self._encoder)
+        if got != threads:
+            self.close()
+            raise EngineUnavailableError(f"the engine native could start {got} of {threads} threads")
+        self.info = EngineInfo("native", processor_name(), threads, "int8+f32")
+
+    def warm_up(self, configurations: Sequence[LengthConfiguration]) -> None:
+        """Touch all memory once."""
+        longest = _Probe(np.zeros(self._architecture.positions, dtype=np.int32))
+        for configuration in configurations[:1]:
+            self.run([longest], configuration)
+
+    def run(self, windows: Sequence[WindowTokens], configuration: LengthConfiguration) -> EngineResult:
+        """Logits of `windows`; raises as the interface says."""
+        check_call(self._architecture, windows, configuration)
+        if not self._encoder:
+            raise ValueError("the engine is closed")
+        began = time.monotonic_ns()
+        logits = tuple(self._infer(window, configuration) for window in windows)
+        return EngineResult(logits, time.monotonic_ns() - began)
+
+    def close(self) -> None:
+        """End the threads, free buffers and weights."""
+        encoder, self._encoder = self._encoder, None
+        if encoder:
+            self._library.leeway_native_destroy(encoder)
+            del self._packed
+
+    def __del__(self) -> None:
+        if getattr(self, "_encoder", None):
+            self.close()
+
+    def _infer(self, window: WindowTokens, configuration: LengthConfiguration) -> WindowLogits:
+        count = len(window.token_ids)
+        ids = np.ascontiguousarray(window.token_ids, dtype=np.int32)
+        kept = np.asarray(configuration.kept_tokens(count), dtype=np.int32)
+        logits = np.empty((2, count), dtype=np.float32)
+        start, end = logits
+        self._library.leeway_native_run(
+            self._encoder, _at(ids), count, window.segment_start, _at(kept), _at(start), _at(end)
+        )
+        return WindowLogits(start, end)
+
+
+class _Probe:
+    def __init__(self, token_ids: NDArray[np.int32]) -> None:
+        self.token_ids = token_ids
+        self.segment_start = 1
+
+
+def obstacle() -> str:
+    """Why this machine cannot run the engine; empty if it can."""
+    missing = lacking(NEEDED)
+    if missing:
+        return f"the engine native needs a processor with {', '.join(missing)}"
+    if not NATIVE_LIBRARY.exists():
+        return f"the engine native was not built: there is no {NATIVE_LIBRARY.name} (README, 'Kernels')"
+    return ""
+
+
+def _loaded(path: Path) -> ctypes.CDLL:
+    """The library, checked against this module.
+
+    Raises:
+        EngineUnavailableError: it cannot be loaded, or is another version's.
+    """
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise EngineUnavailableError(f"the engine native cannot be loaded: {error}") from error
+    version = library.leeway_native_version()
+    sizes = (library.leeway_native_model_bytes(), library.leeway_native_layer_bytes())
+    if version != _VERSION or sizes != (sizeof(ModelStructure), sizeof(LayerStructure)):
+        raise EngineUnavailableError(f"{path.name} is of another version than this module; install the package again")
+    library.leeway_native_create.restype = c_void_p
+    library.leeway_native_create.argtypes = (POINTER(ModelStructure), c_int)
+    library.leeway_native_threads.argtypes = (c_void_p,)
+    library.leeway_native_destroy.restype = None
+    library.leeway_native_destroy.argtypes = (c_void_p,)
+    library.leeway_native_run.restype = None
+    library.leeway_native_run.argtypes = (c_void_p, c_void_p, c_int, c_int, c_void_p, c_void_p, c_void_p)
+    return library
+
+
+def _at(array: Array) -> c_void_p:
+    return cast(array.ctypes.data, c_void_p)

@@ -1,0 +1,202 @@
+"""The engine native computes what the reference computes, for any shape, number of threads and way of ranking."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model_store import LengthConfiguration, ModelStore, full_configuration
+from server.engine import NATIVE_LIBRARY, create_engine, native, native_tensors, processor
+from server.engine.interface import Engine, EngineUnavailableError
+from server.engine.native import NativeEngine, obstacle
+from tests.trainer.helpers import quantized, random_batch, random_network
+from tests.trainer.models import DROPPING, EDGES, FULL, SHAPE, answer, fresh, publish, publish_models, window
+from tests.trainer.test_parity import assert_alike
+from trainer.quantize import observe
+
+runs_here = pytest.mark.skipif(bool(obstacle()), reason=f"native: {obstacle()}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads_of_others() -> Iterator[None]:
+    """The reference sets torch's threads for the whole process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root: Path = tmp_path_factory.mktemp("store")
+    publish_models(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def engines(store: Path) -> Iterator[Callable[[str, str], Engine]]:
+    made: dict[tuple[str, str], Engine] = {}
+
+    def get(name: str, model: str = "int8") -> Engine:
+        if (name, model) not in made:
+            made[name, model] = fresh(store, name, model)
+        return made[name, model]
+
+    yield get
+    for engine in made.values():
+        engine.close()
+
+
+@runs_here
+@pytest.mark.parametrize("model", ["int8", "smooth", "question", "learned"])
+@pytest.mark.parametrize("configuration", [FULL, DROPPING], ids=lambda one: str(one.id))
+def test_native_computes_what_the_reference_computes(
+    engines: Callable[[str, str], Engine], model: str, configuration: LengthConfiguration
+) -> None:
+    for length in (1, 2, 5, 6, 7, *EDGES):
+        tokens = window(length)
+        expected = answer(engines("reference", model), tokens, configuration)
+        assert_alike(answer(engines("native", model), tokens, configuration), expected, configuration)
+
+
+@runs_here
+@pytest.mark.parametrize(
+    ("hidden", "heads", "intermediate"), [(32, 1, 64), (96, 2, 100), (72, 3, 130), (64, 1, 256), (128, 4, 64)]
+)
+def test_widths_that_fill_no_vector_or_panel_are_padded_without_a_trace(
+    tmp_path: Path, hidden: int, heads: int, intermediate: int
+) -> None:
+    shape = replace(SHAPE, hidden=hidden, heads=heads, intermediate=intermediate, positions=150)
+    network = random_network(shape, seed=3, scale=0.1)
+    ranges = observe(network, [random_batch((12, 40, 80, 33), shape, seed) for seed in range(2)])
+    publish(tmp_path, "int8", quantized(network, ranges), "int8", shape)
+    mine, reference = fresh(tmp_path, "native", "int8"), fresh(tmp_path, "reference", "int8")
+    for length in (9, 70, 150):
+        for configuration in (FULL, DROPPING):
+            tokens = window(length)
+            expected = answer(reference, tokens, configuration)
+            assert_alike(answer(mine, tokens, configuration), expected, configuration)
+    mine.close()
+
+
+@runs_here
+@pytest.mark.parametrize("model", ["int8", "learned"])
+def test_any_number_of_threads_gives_the_same_logits(store: Path, model: str) -> None:
+    artifact = ModelStore(store).load(model)
+    one = NativeEngine(artifact, threads=1)
+    for threads in (2, 3, 7):
+        several = NativeEngine(artifact, threads=threads)
+        for length in (3, 40, 80):
+            np.testing.assert_allclose(
+                answer(several, window(length), DROPPING), answer(one, window(length), DROPPING), atol=1e-5
+            )
+        several.close()
+    one.close()
+
+
+@runs_here
+def test_members_of_a_team_lose_and_repeat_no_piece_over_many_calls(store: Path) -> None:
+    engine = NativeEngine(ModelStore(store).load("learned"), threads=5)
+    expected = {length: answer(engine, window(length), DROPPING) for length in (4, 50, 80)}
+    for turn in range(300):
+        length = (4, 50, 80)[turn % 3]
+        assert (answer(engine, window(length), DROPPING) == expected[length]).all()
+    engine.close()
+
+
+@runs_here
+def test_engines_may_be_called_from_any_thread_and_beside_each_other(store: Path) -> None:
+    artifact = ModelStore(store).load("learned")
+    made = [NativeEngine(artifact, threads=2) for _ in range(3)]
+    expected = answer(made[0], window(60), DROPPING)
+    wrong: list[int] = []
+
+    def call(engine: Engine) -> None:
+        wrong.extend(turn for turn in range(50) if (answer(engine, window(60), DROPPING) != expected).any())
+
+    callers = [threading.Thread(target=call, args=(engine,)) for engine in made]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not wrong
+    for engine in made:
+        engine.close()
+
+
+@runs_here
+def test_closing_ends_its_threads(store: Path) -> None:
+    def running() -> set[str]:
+        return {task.name for task in Path("/proc/self/task").iterdir()}
+
+    before = running()
+    engine = NativeEngine(ModelStore(store).load("int8"), threads=4)
+    started = running() - before
+    assert len(started) == 3
+    engine.close()
+    for _ in range(100_000):  # a thread that was joined may be listed a moment longer
+        if not started & running():
+            break
+    assert not started & running()
+    with pytest.raises(ValueError, match="closed"):
+        engine.run([window(5)], FULL)
+
+
+@runs_here
+def test_a_float_artifact_is_refused(store: Path) -> None:
+    with pytest.raises(EngineUnavailableError, match="int8 artifacts only"):
+        create_engine("native", ModelStore(store).load("float"), threads=1)
+
+
+def test_a_processor_without_the_instructions_is_named_as_the_reason(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "lacking", lambda flags: flags[-1:])
+    with pytest.raises(EngineUnavailableError, match="needs a processor with avx512_vnni; use openvino"):
+        create_engine("native", ModelStore(store).load("int8"), threads=1)
+
+
+def test_flags_that_a_processor_lacks_are_read_from_cpuinfo(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    assert processor.lacking(("sse",), cpuinfo) == ("sse",)
+    cpuinfo.write_text("processor : 0\nflags\t\t: fpu sse avx512f\nflags : nothing\n")
+    assert processor.lacking(("avx512f", "avx512_vnni"), cpuinfo) == ("avx512_vnni",)
+
+
+def test_a_library_that_was_not_built_is_said_to_be_missing(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "lacking", lambda _: ())
+    monkeypatch.setattr(native, "NATIVE_LIBRARY", tmp_path / "libleeway_native.so")
+    with pytest.raises(EngineUnavailableError, match="was not built"):
+        create_engine("native", ModelStore(store).load("int8"), threads=1)
+    (tmp_path / "libleeway_native.so").write_bytes(b"no library")
+    with pytest.raises(EngineUnavailableError, match="cannot be loaded"):
+        create_engine("native", ModelStore(store).load("int8"), threads=1)
+
+
+@runs_here
+def test_a_library_of_another_version_is_refused(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "_VERSION", -1)
+    with pytest.raises(EngineUnavailableError, match="another version"):
+        create_engine("native", ModelStore(store).load("int8"), threads=1)
+
+
+@runs_here
+def test_structures_are_as_large_here_as_there() -> None:
+    library = ctypes.CDLL(str(NATIVE_LIBRARY))
+    assert library.leeway_native_model_bytes() == ctypes.sizeof(native_tensors.ModelStructure)
+    assert library.leeway_native_layer_bytes() == ctypes.sizeof(native_tensors.LayerStructure)
+
+
+@runs_here
+def test_a_model_of_another_depth_has_its_own_configuration(engines: Callable[[str, str], Engine]) -> None:
+    with pytest.raises(ValueError, match="layers"):
+        engines("native", "int8").run([window(5)], full_configuration(SHAPE.layers + 2))
