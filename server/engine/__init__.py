@@ -49,12 +49,12 @@ def create_engine(name: str, artifact: Artifact, *, threads: int = 0, precision:
     if threads < 0:
         raise EngineUnavailableError(f"threads must not be negative, got {threads}")
     count = threads or available_threads()
+    if name == "native":
+        return cast(Engine, _engine_class(name, "NativeEngine")(artifact, threads=count, precision=precision))
     if name == "openvino":
         return cast(Engine, _engine_class(name, "OpenVinoEngine")(artifact, threads=count, precision=precision))
     if precision == "bf16":
-        raise EngineUnavailableError(f"the engine {name} computes in f32 only; precision bf16 needs openvino")
-    if name == "native":
-        return cast(Engine, _engine_class(name, "NativeEngine")(artifact, threads=count))
+        raise EngineUnavailableError(f"the engine {name} computes in f32 only; precision bf16 needs native or openvino")
     if name == "ipex":
         return cast(Engine, _engine_class(name, "IpexEngine")(artifact, threads=count))
     if name == "reference":

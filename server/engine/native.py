@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 NEEDED = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni")
 """What the kernels are compiled for, as ``/proc/cpuinfo`` names it."""
 
+BFLOAT16 = "avx512_bf16"
+
 _VERSION = 1
 _WIDEST_HEAD = 64  # columns
 
@@ -39,13 +41,14 @@ class NativeEngine:
     Args:
         artifact: of the scheme ``int8``.
         threads: of each call; all but the caller's are started here and sleep between calls.
+        precision: of attention's products, whose sums and all else are float32; ``auto`` takes f32.
 
     Raises:
         EngineUnavailableError: the library was not built, the processor lacks an instruction, threads or memory
             ran out, or the artifact is none that the kernels know.
     """
 
-    def __init__(self, artifact: Artifact, *, threads: int) -> None:
+    def __init__(self, artifact: Artifact, *, threads: int, precision: str = "auto") -> None:
         architecture = artifact.manifest.architecture
         if reason := obstacle():
             raise EngineUnavailableError(f"{reason}; use openvino")
@@ -53,17 +56,22 @@ class NativeEngine:
             raise EngineUnavailableError("the engine native runs int8 artifacts only; use openvino or reference")
         if architecture.head_size > _WIDEST_HEAD:
             raise EngineUnavailableError(f"the engine native has heads of at most {_WIDEST_HEAD} columns")
+        if precision == "bf16" and lacking((BFLOAT16,)):
+            raise EngineUnavailableError(
+                "precision bf16 needs a processor with AVX512-BF16, which this one lacks; use precision auto or f32"
+            )
+        rest = "bf16" if precision == "bf16" else "f32"
         self._library = _loaded(NATIVE_LIBRARY)
         self._architecture = architecture
         self._packed = PackedTensors(architecture, artifact.load_tensors())
-        self._encoder = self._library.leeway_native_create(byref(self._packed.model), threads)
+        self._encoder = self._library.leeway_native_create(byref(self._packed.model), threads, rest == "bf16")
         if not self._encoder:
             raise EngineUnavailableError("the engine native found no memory for its buffers")
         got = self._library.leeway_native_threads(self._encoder)
         if got != threads:
             self.close()
             raise EngineUnavailableError(f"the engine native could start {got} of {threads} threads")
-        self.info = EngineInfo("native", processor_name(), threads, "int8+f32")
+        self.info = EngineInfo("native", processor_name(), threads, f"int8+{rest}")
 
     def warm_up(self, configurations: Sequence[LengthConfiguration]) -> None:
         """Touch all memory once."""
@@ -134,7 +142,7 @@ def _loaded(path: Path) -> ctypes.CDLL:
     if version != _VERSION or sizes != (sizeof(ModelStructure), sizeof(LayerStructure)):
         raise EngineUnavailableError(f"{path.name} is of another version than this module; install the package again")
     library.leeway_native_create.restype = c_void_p
-    library.leeway_native_create.argtypes = (POINTER(ModelStructure), c_int)
+    library.leeway_native_create.argtypes = (POINTER(ModelStructure), c_int, c_int)
     library.leeway_native_threads.argtypes = (c_void_p,)
     library.leeway_native_destroy.restype = None
     library.leeway_native_destroy.argtypes = (c_void_p,)

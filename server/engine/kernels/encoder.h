@@ -70,8 +70,11 @@ class Lines {
 constexpr int PIECE = 64;  // most rows of a piece: what a member's buffers hold
 constexpr int AIM = 48;    // rows of a piece: enough work for each line of weights that is read, yet fitting the cache
 
+template <class Arithmetic>
 class Encoder {
    public:
+    using Stored = typename Arithmetic::Stored;
+
     Encoder(const Model& model, int threads)
         : model_(model),
           team_(threads),
@@ -87,14 +90,15 @@ class Encoder {
           chosen_(most_),
           bytes_(size_t(team_.size()) * PIECE * widest(model)),
           inner_(size_t(team_.size()) * PIECE * model.inner_width),
-          rows_(size_t(team_.size()) * PIECE * std::max(model.hidden_width, model.attention_width)),
+          rows_(size_t(team_.size()) * PIECE * 2 * model.attention_width),
+          member_scores_(size_t(team_.size()) * QUERIES * (most_ + LANES)),
           weights_(size_t(team_.size()) * QUERIES * (most_ + LANES)),
           received_(size_t(pieces(most_)) * most_) {}
 
     bool has_memory() const {
         return hidden_.get() && attended_.get() && queries_.get() && keys_.get() && values_.get() && scores_.get() &&
                ranks_.get() && places_.get() && chosen_.get() && bytes_.get() && inner_.get() && rows_.get() &&
-               weights_.get() && received_.get();
+               member_scores_.get() && weights_.get() && received_.get();
     }
 
     int threads() const { return team_.size(); }
@@ -119,6 +123,8 @@ class Encoder {
     }
 
    private:
+    static constexpr int TOGETHER = Arithmetic::TOGETHER;
+
     const Layer& layer() const { return model_.layer[layer_]; }
     size_t key_stride(int count) const { return size_t(padded(count, KEYS)) + LANES; }  // odd in lines: no set is crowded
     bool drops() const { return kept_ < count_; }
@@ -126,11 +132,15 @@ class Encoder {
 
     static int widest(const Model& model) { return std::max(model.hidden_width, model.attention_width); }
     uint8_t* bytes(int member) { return bytes_.get() + size_t(member) * PIECE * widest(model_); }
-    float* rows(int member) { return rows_.get() + size_t(member) * PIECE * widest(model_); }
 
     int pieces(int rows) const {
         const int size = team_.size();
         return std::min(rows, size * ((rows + size * AIM - 1) / (size * AIM)));
+    }
+
+    // First row of a piece: even, as neighbours may be stored together; of the one behind the last, all rows.
+    int bound(int piece) const {
+        return piece == pieces_ ? rows_of_step_ : int(int64_t(rows_of_step_) * piece / pieces_) & ~1;
     }
 
     // Runs one step over `rows` rows, in pieces of nearly equal size.
@@ -141,8 +151,7 @@ class Encoder {
         team_.share(
             [](void* self, int piece, int member) {
                 Encoder& encoder = *static_cast<Encoder*>(self);
-                const int64_t rows = encoder.rows_of_step_, pieces = encoder.pieces_;
-                (encoder.*STEP)(int(rows * piece / pieces), int(rows * (piece + 1) / pieces), piece, member);
+                (encoder.*STEP)(encoder.bound(piece), encoder.bound(piece + 1), piece, member);
             },
             this, pieces_);
     }
@@ -186,41 +195,51 @@ class Encoder {
 
     // Query, key and value of rows whose bytes are in the member's buffer; `count` rows will be attended to.
     void project(int first, int last, const Linear& qkv, int count, int member) {
-        const int width = model_.attention_width, real = model_.heads * model_.head_width;
-        float* key_rows = rows(member);
+        const int width = model_.attention_width;
+        float* keys = rows_.get() + size_t(member) * PIECE * 2 * width;
+        float* values = keys + size_t(PIECE) * width;
         product(qkv, bytes(member), last - first, [&](int row, int column, __m512 value) {
             const int part = column / width, at = column % width;
-            if (at >= real) return;
-            if (part == 0) {
-                _mm512_store_ps(queries_.get() + size_t(first + row) * width + at, value);
-            } else if (part == 1) {
-                _mm512_store_ps(key_rows + size_t(row) * width + at, value);
-            } else {
-                const int head = at / model_.head_width, inside = at % model_.head_width;
-                _mm512_store_ps(values_.get() + (size_t(head) * most_ + first + row) * model_.head_width + inside, value);
-            }
+            if (part == 0)
+                Arithmetic::store(queries_.get() + size_t(first + row) * width + at, value);
+            else
+                _mm512_store_ps((part == 1 ? keys : values) + size_t(row) * width + at, value);
         });
-        const size_t stride = key_stride(count);
+        store_keys(keys, first, last - first, key_stride(count));
+        store_values(values, first, last - first);
+    }
+
+    void store_keys(const float* keys, int first, int rows, size_t stride) {
+        const int width = model_.attention_width, real = model_.heads * model_.head_width;
+        __m512 columns[LANES];
         for (int at = 0; at < real; at += LANES)
-            for (int row = 0; row < last - first; row += LANES)
-                transpose(key_rows + size_t(row) * width + at, width, last - first - row,
-                          keys_.get() + at * stride + first + row, stride);
+            for (int row = 0; row < rows; row += LANES) {
+                transpose(keys + size_t(row) * width + at, width, rows - row, columns);
+                Stored* out = keys_.get() + at * stride + size_t(first + row) * TOGETHER;
+                for (int column = 0; column < LANES; column += TOGETHER)
+                    _mm512_mask_storeu_ps(out + column * stride, lanes_below(row, rows),
+                                          Arithmetic::interleaved(columns + column));
+            }
+    }
+
+    void store_values(const float* values, int first, int rows) {
+        const int width = model_.attention_width, head_width = model_.head_width;
+        for (int row = 0; row < rows; row += TOGETHER)
+            for (int at = 0; at < model_.heads * head_width; at += LANES) {
+                __m512 neighbours[TOGETHER];
+                for (int next = 0; next < TOGETHER; ++next)
+                    neighbours[next] = row + next < rows ? _mm512_load_ps(values + size_t(row + next) * width + at)
+                                                         : _mm512_setzero_ps();
+                Stored* head = values_.get() + size_t(at / head_width) * head_width * most_;
+                _mm512_store_ps(head + size_t(first + row) * head_width + at % head_width * TOGETHER,
+                                Arithmetic::interleaved(neighbours));
+            }
     }
 
     void attend_piece(int first, int last, int piece, int member) {
         const int width = model_.hidden_width;
         if (sums_attention()) std::fill_n(received_.get() + size_t(piece) * most_, count_, 0.0f);
-        for (int head = 0; head < model_.heads; ++head)
-            for (int row = first; row < last; row += QUERIES) {
-                switch (std::min(QUERIES, last - row)) {
-                    case 1: attend_rows<1>(head, row, first, piece, member); break;
-                    case 2: attend_rows<2>(head, row, first, piece, member); break;
-                    case 3: attend_rows<3>(head, row, first, piece, member); break;
-                    case 4: attend_rows<4>(head, row, first, piece, member); break;
-                    case 5: attend_rows<5>(head, row, first, piece, member); break;
-                    default: attend_rows<6>(head, row, first, piece, member); break;
-                }
-            }
+        for (int head = 0; head < model_.heads; ++head) attend_head(head, first, last, piece, member);
         const float* before = hidden_.get() + size_t(first) * width;
         float* after = attended_.get() + size_t(first) * width;
         product(layer().attention_output, bytes(member), last - first, [&](int row, int column, __m512 value) {
@@ -236,30 +255,39 @@ class Encoder {
         }
     }
 
-    // ROWS queries of one head, their mixed values as bytes for the output product in the member's buffer.
-    template <int ROWS>
-    void attend_rows(int head, int row, int first, int piece, int member) {
+    // Queries of one head; their mixed values become bytes for the output product, in the member's buffer.
+    void attend_head(int index, int first, int last, int piece, int member) {
         const Linear& next = layer().attention_output;
-        const int width = model_.attention_width, offset = head * model_.head_width;
-        const size_t stride = key_stride(count_);
-        const Head keys = {keys_.get() + offset * stride, values_.get() + size_t(offset) * most_, stride,
-                           model_.head_width, count_};
-        float* weights = weights_.get() + size_t(member) * QUERIES * (most_ + LANES);
-        uint8_t* out = bytes(member) + size_t(row - first) * width + offset;
+        const int width = model_.attention_width, offset = index * model_.head_width;
+        const size_t stride = key_stride(count_), buffer = size_t(member) * QUERIES * (most_ + LANES);
+        const Head<Arithmetic> head = {keys_.get() + offset * stride, values_.get() + size_t(offset) * most_, stride,
+                                       model_.head_width, count_};
+        Attended<Arithmetic> attended = {member_scores_.get() + buffer, weights_.get() + buffer, {}, {}};
         const __m512i zero = _mm512_set1_epi32(next.zero);
-        attend<ROWS>(
-            keys, queries_.get() + size_t(row) * width + offset, width, weights,
-            [&](int at_row, int at, __m512 value) {
-                const __m512 inverse = _mm512_load_ps(next.inverse + offset + at);
-                store_rounded(out + size_t(at_row) * width + at, value, inverse, zero);
-            },
-            [&](int at_row, const float* line, float factor) {
-                if (!sums_attention() || !asks(places_now_[row + at_row])) return;
-                float* sums = received_.get() + size_t(piece) * most_;
-                const __m512 spread = _mm512_set1_ps(factor);
-                for (int at = 0; at < count_; at += LANES)  // zeros behind the last key
-                    _mm512_store_ps(sums + at, _mm512_fmadd_ps(spread, _mm512_load_ps(line + at), _mm512_load_ps(sums + at)));
-            });
+        for (int row = first; row < last; row += QUERIES) {
+            const int rows = std::min(QUERIES, last - row);
+            attend(rows, head, queries_.get() + size_t(row) * width + offset, width, attended);
+            uint8_t* out = bytes(member) + size_t(row - first) * width + offset;
+            for (int inside = 0; inside < rows; ++inside)
+                for (int at = 0; at < model_.head_width; at += LANES)
+                    store_rounded(out + size_t(inside) * width + at,
+                                  _mm512_load_ps(attended.out + inside * model_.head_width + at),
+                                  _mm512_load_ps(next.inverse + offset + at), zero);
+            if (sums_attention()) receive(row, rows, attended, received_.get() + size_t(piece) * most_);
+        }
+    }
+
+    // Adds the attention of those of `rows` queries that ask.
+    void receive(int row, int rows, const Attended<Arithmetic>& attended, float* sums) {
+        const size_t stride = key_stride(count_);
+        for (int inside = 0; inside < rows; ++inside) {
+            if (!asks(places_now_[row + inside])) continue;
+            const __m512 factor = _mm512_set1_ps(attended.factors[inside]);
+            for (int at = 0; at < count_; at += LANES) {  // weights are zero behind the last key
+                const __m512 weights = Arithmetic::load(attended.weights + inside * stride + at);
+                _mm512_store_ps(sums + at, _mm512_fmadd_ps(weights, factor, _mm512_load_ps(sums + at)));
+            }
+        }
     }
 
     // Whether the attention of the token at a place makes others significant.
@@ -333,11 +361,15 @@ class Encoder {
     const Gelu gelu_;
     Team team_;
     const int most_;  // rows that the buffers hold
-    Lines<float> hidden_, attended_, queries_, keys_, values_, scores_;
+    Lines<float> hidden_, attended_;
+    Lines<Stored> queries_, keys_, values_;
+    Lines<float> scores_;
     Lines<uint64_t> ranks_;
     Lines<int32_t> places_, chosen_;
     Lines<uint8_t> bytes_, inner_;  // of each member: the inputs of a product
-    Lines<float> rows_, weights_;   // of each member: keys to be transposed; attention
+    Lines<float> rows_;             // of each member: keys and values before they are stored
+    Lines<float> member_scores_;    // of each member: attention before and after the softmax
+    Lines<Stored> weights_;
     Lines<float> received_;         // of each piece: attention that each token received
 
     Window window_ = {};

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 // A loop with few rounds, all of them written out: what it sums up then stays in registers.
 #define UNROLLED _Pragma("GCC unroll 16")
@@ -117,11 +118,11 @@ inline float dot(const float* a, const float* b, int width) {
     return _mm512_reduce_add_ps(sum);
 }
 
-// `out[column][row] = in[row][column]` of 16 x 16 floats; rows of `in` beyond `rows` are not read, and not written.
-inline void transpose(const float* in, size_t in_stride, int rows, float* out, size_t out_stride) {
+// Columns of 16 x 16 floats as vectors; rows of `in` from `rows` on are not read, and count as zeros.
+inline void transpose(const float* in, size_t stride, int rows, __m512 (&columns)[LANES]) {
     __m512 lines[LANES], mixed[LANES];
     for (int row = 0; row < LANES; ++row)
-        lines[row] = row < rows ? _mm512_load_ps(in + row * in_stride) : _mm512_setzero_ps();
+        lines[row] = row < rows ? _mm512_load_ps(in + row * stride) : _mm512_setzero_ps();
     for (int row = 0; row < LANES; row += 2) {
         mixed[row] = _mm512_unpacklo_ps(lines[row], lines[row + 1]);
         mixed[row + 1] = _mm512_unpackhi_ps(lines[row], lines[row + 1]);
@@ -137,14 +138,11 @@ inline void transpose(const float* in, size_t in_stride, int rows, float* out, s
         const __m512 front_high = _mm512_shuffle_f32x4(lines[part], lines[part + 4], 0xDD);
         const __m512 back_low = _mm512_shuffle_f32x4(lines[part + 8], lines[part + 12], 0x88);
         const __m512 back_high = _mm512_shuffle_f32x4(lines[part + 8], lines[part + 12], 0xDD);
-        mixed[part] = _mm512_shuffle_f32x4(front_low, back_low, 0x88);
-        mixed[part + 4] = _mm512_shuffle_f32x4(front_high, back_high, 0x88);
-        mixed[part + 8] = _mm512_shuffle_f32x4(front_low, back_low, 0xDD);
-        mixed[part + 12] = _mm512_shuffle_f32x4(front_high, back_high, 0xDD);
+        columns[part] = _mm512_shuffle_f32x4(front_low, back_low, 0x88);
+        columns[part + 4] = _mm512_shuffle_f32x4(front_high, back_high, 0x88);
+        columns[part + 8] = _mm512_shuffle_f32x4(front_low, back_low, 0xDD);
+        columns[part + 12] = _mm512_shuffle_f32x4(front_high, back_high, 0xDD);
     }
-    const __mmask16 real = lanes_below(0, rows);
-    for (int column = 0; column < LANES; ++column)
-        _mm512_mask_storeu_ps(out + column * out_stride, real, mixed[column]);
 }
 
 }  // namespace leeway
