@@ -1,6 +1,7 @@
 # Leeway in a container: `docker build -t leeway .`  (deploy/README.md says how to run it)
 #
 #   --build-arg ENGINE=openvino    the engine inside; with ipex there are both, and many times the size
+#   --build-arg NATIVE=skip        leave out the kernels of the engine native, and the compiler that a build fetches for them
 #   --build-arg TORCH_INDEX=URL    where ENGINE=ipex finds the CPU build of torch; empty: pip's index, and CUDA with it
 #   --target loadtest              the load generator in place of the server
 #   --secret id=pip,src=pip.conf   settings of pip, for an index of one's own; they do not stay in the image
@@ -22,6 +23,19 @@ project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 open('serve.txt', 'w').write('\n'.join(project['dependencies'])); \
 [open(f'{extra}.txt', 'w').write('\n'.join(project['optional-dependencies'][extra])) for extra in ('loadtest', 'ipex')]"
 
+# The kernels, in a stage of their own: the compiler, 400 MB, stays here, and other code can change without it.
+FROM build AS kernels
+ARG NATIVE=zig
+ENV LEEWAY_NATIVE=${NATIVE}
+COPY scripts/build_native.py scripts/
+COPY server/engine/kernels server/engine/kernels
+RUN --mount=type=secret,id=pip,target=/run/secrets/pip.conf \
+    python3 -m venv --without-pip /opt/compiler \
+    && python3 scripts/build_native.py --requirements > compiler.txt \
+    && PIP_CONFIG_FILE=/run/secrets/pip.conf python3 -m pip --python /opt/compiler/bin/python install --quiet \
+      --requirement compiler.txt \
+    && /opt/compiler/bin/python scripts/build_native.py
+
 FROM build AS packages
 ARG ENGINE=openvino
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -42,10 +56,15 @@ RUN cd /opt/leeway/lib/python3*/site-packages/openvino && rm -rf include \
       libs/libopenvino_intel_gpu_plugin.so libs/cache.json libs/libopenvino_intel_npu_*.so \
       libs/libopenvino_onnx_frontend.so* libs/libopenvino_tensorflow_*frontend.so* libs/libopenvino_pytorch_frontend.so* \
       libs/libopenvino_paddle_frontend.so* libs/libopenvino_jax_frontend.so* libs/libopenvino_gguf_frontend.so*
-COPY README.md LICENSE ./
+COPY README.md LICENSE hatch_build.py ./
+COPY scripts/build_native.py scripts/
 COPY model_store model_store
 COPY reading reading
 COPY server server
+# What comes from there is up to date and not compiled again.
+COPY --from=kernels /src/server/engine/kernels server/engine/kernels
+ARG NATIVE=zig
+ENV LEEWAY_NATIVE=${NATIVE}
 RUN --mount=type=secret,id=pip,target=/run/secrets/pip.conf \
     PIP_CONFIG_FILE=/run/secrets/pip.conf python3 -m pip --python /opt/leeway/bin/python install --quiet --no-deps . \
     && /opt/leeway/bin/leeway models verify default

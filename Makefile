@@ -9,7 +9,10 @@ PORT = 8000
 SCENARIO = steady
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# Stamps: an install runs again only when pyproject.toml is newer.
+# What an install compiles (GNU make lists it; another make compiles again only when these scripts change).
+KERNELS = hatch_build.py scripts/build_native.py $(wildcard server/engine/kernels/*.cpp server/engine/kernels/*.h)
+
+# Stamps: an install runs again only when pyproject.toml or a kernel is newer.
 MADE = $(VENV)/.made
 CORE = $(VENV)/.installed-core
 DEV = $(VENV)/.installed-dev
@@ -28,7 +31,7 @@ $(MADE): scripts/make_venv.sh
 	sh scripts/make_venv.sh $(VENV) "$(PYTHON)"
 	@touch $@
 
-$(CORE): $(MADE) pyproject.toml
+$(CORE): $(MADE) pyproject.toml $(KERNELS)
 	@echo "Installing what serving needs into $(VENV)"
 	$(PIP_INSTALL) --editable .
 	@touch $@
@@ -82,4 +85,5 @@ container-tools: ## Install what the container tests need where no Docker runs (
 	sh scripts/install_container_tools.sh
 
 clean: ## Remove caches and the virtual environment
+	rm -f server/engine/kernels/libleeway_native.so*
 	rm -rf $(VENV) .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -101,6 +101,18 @@ def test_it_answers_with_the_default_model_on_a_read_only_root(tool: Containers,
     assert health(server, tool) == 0
 
 
+def test_the_kernels_are_inside_and_their_compiler_is_not(server: Container) -> None:
+    program = (
+        "import ctypes, pathlib, server.engine as engine; "
+        "library = pathlib.Path(engine.__file__).parent / 'kernels' / 'libleeway_native.so'; "
+        "print(ctypes.CDLL(str(library)).leeway_native_version())"
+    )
+    loaded = server.execute("python3", "-c", program)
+    assert loaded.returncode == 0, loaded.stdout
+    assert int(loaded.stdout.split()[-1]) >= 1
+    assert "ziglang" not in server.execute("find", "/", "-xdev", "-name", "ziglang*").stdout
+
+
 def test_stopping_drains_and_ends_with_status_0(server: Container) -> None:
     long = {"question": OWN["question"], "context": OWN["context"] + " It was moved to Paris in 1901." * 1500}
     answers: list[tuple[int, Any]] = []
