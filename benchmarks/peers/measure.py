@@ -15,7 +15,7 @@ from benchmarks.peers import growth
 from benchmarks.peers.pieces import Piece, Prepared, prepare
 from benchmarks.peers.ratios import PEAK_SHARE, Limits, breaches, peak_share, percentiles_ms, ratios
 from benchmarks.peers.rounds import Times, asking, f1_of, timed
-from benchmarks.peers.systems import ENGINE, FULL, PEAK, Crew, crew, entries, within
+from benchmarks.peers.systems import FULL, PEAK, Crew, crew, engine_of, entries, within
 from benchmarks.report import Document, say
 from benchmarks.server_process import BenchmarkError
 from model_store import Artifact, ModelStore, macs
@@ -126,6 +126,7 @@ def _measured(present: Crew, material: Material, options: PeersOptions) -> Docum
         **_circumstances(material, options),
         "left_out": dict(present.left_out),
         "facts": {name: worker.facts for name, worker in present.workers.items()},
+        "engine": engine_of(times),
         "within1": within1,
         "int8_peak_gmacs": peak,
         "intervals": {name: each.document() for name, each in found.items() if each is not None},
@@ -197,7 +198,7 @@ def _growth(present: Crew, material: Material, options: PeersOptions) -> Documen
     fine = [name for name in ours if present.systems[name].config in (FULL, cheapest)]
     others = [name for name in present.systems if name not in fine]
     found = growth.by_length(asking(present), fine, others, pieces, material.windows.max_length, options.seed)
-    full = f"{ENGINE}/{FULL}"
+    full = f"{engine_of(present.systems)}/{FULL}"
     if full in present.systems:
         say("growth: long texts")
         windows, spans = material.windows, material.spans
@@ -207,7 +208,7 @@ def _growth(present: Crew, material: Material, options: PeersOptions) -> Documen
 
 def _peak(present: Crew, times: Times, material: Material) -> tuple[float | None, float | None]:
     """Share of the peak that full reaches, and the peak in 10^9 multiply-accumulates per second."""
-    full = f"{ENGINE}/{FULL}"
+    full = f"{engine_of(present.systems)}/{FULL}"
     if PEAK not in times or full not in times:
         return None, None
     architecture = material.artifact.manifest.architecture

@@ -18,7 +18,7 @@ _RATIOS = {
     "bert_int8/within1": "the same over `{within1}`",
     "ort_int8/full": "the same model in ONNX Runtime dynamic int8, over `full`",
     "ort_int8/within1": "the same over `{within1}`",
-    "dynamic/static": "`full` over a static graph of its shape",
+    "dynamic/static": "OpenVINO's one graph for every shape, `full`, over its graph for one shape",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,9 @@ from benchmarks.report import say
 from benchmarks.server_process import BenchmarkError
 from model_store import ParetoTable
 
-ENGINE = "openvino"
-"""Of Leeway, in the ratios."""
+OPENVINO = "openvino"
+LEEWAY = ("native", OPENVINO)
+"""Engines of Leeway that the ratios are of: the first of them that is there."""
 
 FULL = "full"
 PEAK = "int8_peak"
@@ -111,7 +112,7 @@ def entries(store: Path, spec: str, configurations: Sequence[str], ipex_python: 
         onnx("ort_int8", OURS, "int8", "our MiniLM, dynamic int8, ONNX Runtime"),
         onnx("ort_int8_fused", OURS, "int8_fused", "the same behind ONNX Runtime's optimizer for BERT"),
         static("static", OURS, "our MiniLM, int8, OpenVINO, a static graph per bucket"),
-        leeway(ENGINE, None),
+        *(leeway(engine, None) for engine in LEEWAY),
         leeway("ipex", ipex_python),
         Entry(WorkerSpec(PEAK, {"runner": "peak"}), (System(PEAK, "an int8 product", PEAK, has_weights=False),)),
     ]
@@ -143,6 +144,11 @@ def crew(wanted: Sequence[Entry], store: Path, spec: str, cores: Sequence[int]) 
             for system in entry.systems:
                 worker.warm_up(system.config)
         yield Crew(systems, workers, left_out)
+
+
+def engine_of(systems: Collection[str]) -> str:
+    """Leeway's engine in the ratios, by the names of the systems that are there."""
+    return next((engine for engine in LEEWAY if f"{engine}/{FULL}" in systems), OPENVINO)
 
 
 def within(table: ParetoTable, points: float = WITHIN_POINTS) -> str:

@@ -62,6 +62,14 @@ def test_a_ratio_with_a_system_that_was_left_out_is_unknown() -> None:
     }
 
 
+def test_ratios_are_of_the_native_engine_where_it_is_there() -> None:
+    times = {
+        name: ns([value]) for name, value in {"openvino/full": 4, "native/full": 2, "static": 2, "bert_fp32": 8}.items()
+    }
+    found = {name: each.value for name, each in ratios.ratios(times, "c01").items() if each}
+    assert found == {"bert_fp32/full": 4.0, "dynamic/static": 2.0}
+
+
 def test_percentiles_are_of_all_runs_and_questions_per_second_of_their_mean() -> None:
     found = ratios.percentiles_ms(ns([1_000_000, 2_000_000], [3_000_000, 4_000_000]))
     assert found == {"p50_ms": 2.5, "p95_ms": 3.85, "p99_ms": 3.97, "questions_per_second": 400.0}

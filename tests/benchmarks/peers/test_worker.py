@@ -85,6 +85,6 @@ def test_everyone_has_a_name_of_their_own_and_random_weights_are_said_to_be(tmp_
         "distilbert_fp32",
         "int8_peak",
     }
-    assert {"openvino/full", "openvino/c01", "ipex/full", "static", "ort_int8", "minilm_fp32"} <= {
+    assert {"native/full", "openvino/full", "openvino/c01", "ipex/full", "static", "ort_int8", "minilm_fp32"} <= {
         system.name for system in everyone
     }
