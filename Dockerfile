@@ -1,6 +1,6 @@
 # Leeway in a container: `docker build -t leeway .`  (deploy/README.md says how to run it)
 #
-#   --build-arg ENGINE=openvino    the engine inside; with ipex there are both, and many times the size
+#   --build-arg ENGINE=openvino    what runs beside the kernels of the engine native; with ipex there are both, and many times the size
 #   --build-arg NATIVE=skip        leave out the kernels of the engine native, and the compiler that a build fetches for them
 #   --build-arg TORCH_INDEX=URL    where ENGINE=ipex finds the CPU build of torch; empty: pip's index, and CUDA with it
 #   --target loadtest              the load generator in place of the server
@@ -90,13 +90,12 @@ CMD ["-f", "loadtest/locustfile.py"]
 
 # The server; last, so that it is what a plain `docker build` makes.
 FROM base AS server
-ARG ENGINE=openvino
 COPY --from=packages /opt/leeway /opt/leeway
 COPY deploy/healthcheck.py /opt/healthcheck.py
 # A place for latency profiles: mount a volume here to keep those of `leeway calibrate`.  Nothing else is ever written.
 RUN mkdir /profiles && chown 10001:10001 /profiles
 # Draining fits into the 10 seconds that `docker stop` waits.
-ENV PATH=/opt/leeway/bin:$PATH LEEWAY_HOST=0.0.0.0 LEEWAY_PORT=8000 LEEWAY_ENGINE=${ENGINE} \
+ENV PATH=/opt/leeway/bin:$PATH LEEWAY_HOST=0.0.0.0 LEEWAY_PORT=8000 \
     LEEWAY_PROFILE_DIR=/profiles LEEWAY_LOG_FORMAT=json LEEWAY_DRAIN_SECONDS=8
 USER 10001:10001
 WORKDIR /

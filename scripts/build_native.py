@@ -35,7 +35,12 @@ FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fno-exceptions", "-fno-rtti", "-fvisibi
 LINK = ("-shared", "-Wl,--as-needed", "-Wl,-z,defs")
 LIBRARIES = ("-pthread", "-lm")
 CPU = ("-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16")
-ZIG_CPU = ("-march=x86_64_v4", "-mavx512vnni", "-mavx512bf16", "-g0")  # without -g0 it always writes debugging information
+ZIG_CPU = (
+    "-march=x86_64_v4",
+    "-mavx512vnni",
+    "-mavx512bf16",
+    "-g0",
+)  # without -g0 it always writes debugging information
 WISHES = ("", "zig", "skip")
 
 
