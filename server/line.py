@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from model_store.length_config import LengthConfiguration
@@ -134,15 +134,22 @@ class InferenceLine:
         configuration = self._configurations[dispatch.configuration]
         loop = asyncio.get_running_loop()
         try:
-            work = loop.run_in_executor(self._executor, self._engine.run, windows, configuration)
+            work = self._executor.submit(self._engine.run, windows, configuration)
         except RuntimeError as error:  # the executor was shut down
             self._router.finished(dispatch, now_ns, learn=False)
             self._fail(job.ticket, error)
             loop.call_soon(self._dispatch)
             return
-        work.add_done_callback(lambda done: self._finished(job, dispatch, done))
 
-    def _finished(self, job: _Job, dispatch: Dispatch, work: asyncio.Future[EngineResult]) -> None:
+        def done(
+            work: Future[EngineResult],
+        ) -> None:  # on the inference thread; one step to the loop, no future between
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._finished, job, dispatch, work)
+
+        work.add_done_callback(done)
+
+    def _finished(self, job: _Job, dispatch: Dispatch, work: Future[EngineResult]) -> None:
         """On the event loop: hand over the result and start the next part."""
         now_ns = self._clock_ns()
         error = asyncio.CancelledError() if work.cancelled() else work.exception()
