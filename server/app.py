@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.api import qa, state
 from server.api.middleware import Guard
@@ -61,7 +62,8 @@ def create_app(
     app.state.service = service
     app.include_router(qa.router)
     app.include_router(state.router)
-    app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes, metrics=service.metrics)
+    direct = {path: _direct(endpoint) for path, endpoint in qa.ENDPOINTS.items()}
+    app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes, metrics=service.metrics, direct=direct)
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     install_openapi(app)
@@ -74,6 +76,20 @@ def package_version() -> str:
         return version("leeway-qa")
     except PackageNotFoundError:
         return "0"
+
+
+def _direct(endpoint: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
+    """`endpoint`, which reads its request itself, without FastAPI's way to it: 0.15 ms after an inference."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        try:
+            response = await endpoint(request)
+        except ProblemError as error:
+            response = await _on_problem(request, error)
+        await response(scope, receive, send)
+
+    return serve
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:

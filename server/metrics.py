@@ -128,10 +128,9 @@ class Metrics:
         ):  # a series that begins with its first event hides that event from increase()
             self.fleet_polls.labels(result)
 
-    def answered(self, endpoint: str, answered: Answered, budget_ns: int | None, expected_f1: float) -> bool:
-        """Count an answered request; whether it met its budget (always, without one)."""
+    def answered(self, endpoint: str, answered: Answered, expected_f1: float, *, met: bool) -> None:
+        """Count an answered request that met its budget (always, without one), or did not."""
         times = answered.times
-        met = budget_ns is None or times.total_ns <= budget_ns
         outcome = Outcome.SERVED_IN_BUDGET if met else Outcome.SERVED_LATE
         configuration = answered.configuration.id
         self.requests.labels(endpoint, outcome).inc()
@@ -147,7 +146,6 @@ class Metrics:
         for stage, nanoseconds in zip(STAGES, spent, strict=True):
             self.stage.labels(stage, configuration).observe(nanoseconds / 1e9)
         self.windows.observe(answered.windows)
-        return met
 
     def unanswered(self, endpoint: str, outcome: Outcome) -> None:
         """Count a valid request that got no answer."""

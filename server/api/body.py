@@ -43,7 +43,7 @@ def parse_json(body: bytes) -> Any:
         ProblemError: 400, it is none.
     """
     try:
-        return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, parse_int=_bounded_int)
+        return _DECODER.decode(body.decode("utf-8"))
     except UnicodeDecodeError:
         raise ProblemError(400, "malformed-json", "the body is not UTF-8") from None
     except json.JSONDecodeError as error:
@@ -61,6 +61,9 @@ def _refuse_constant(name: str) -> NoReturn:
 def _bounded_int(digits: str) -> int | float:
     """Integers of sensible size; longer ones become floats, which no field of ours takes for an integer."""
     return int(digits) if len(digits) <= 40 else float(digits)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_bounded_int)
 
 
 def validate(model: type[M], value: Any) -> M:

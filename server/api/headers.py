@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import uuid
 
 from starlette.datastructures import Headers
 
@@ -115,7 +115,7 @@ def request_id(headers: Headers) -> str:
     given = headers.getlist("X-Request-ID")
     if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
         return given[0]
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 def check_content_type(headers: Headers) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -24,8 +26,24 @@ _QUIET = ("/health/", "/metrics")
 class Guard:
     """Pure ASGI middleware; the outermost."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_body_bytes: int,
+        metrics: Metrics,
+        direct: Mapping[str, ASGIApp] = MappingProxyType({}),
+    ) -> None:
+        """Put it around `app`.
+
+        Args:
+            app: serves everything else.
+            max_body_bytes: that are taken.
+            metrics: count what is refused here.
+            direct: path -> what serves its POST requests in place of `app`.
+        """
         self._app = app
+        self._direct = direct
         self._max_body_bytes = max_body_bytes
         self._metrics = metrics
 
@@ -34,7 +52,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        await _Exchange(scope, receive, send, self._max_body_bytes, self._metrics).serve(self._app)
+        app = self._direct.get(scope["path"], self._app) if scope["method"] == "POST" else self._app
+        await _Exchange(scope, receive, send, self._max_body_bytes, self._metrics).serve(app)
 
 
 class _Exchange:
@@ -66,8 +85,8 @@ class _Exchange:
         except Exception:
             logger.exception("request %s failed", self._id)
             await self._respond(internal_error())
-        finally:
-            self._log(start_ns)
+        finally:  # the log may wait until the response is written, which is at the end of the loop's present turn
+            asyncio.get_running_loop().call_soon(self._log, time.monotonic_ns() - start_ns)
 
     def _check_headers(self) -> None:
         if self._headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
@@ -135,7 +154,7 @@ class _Exchange:
         if 400 <= status < 500:
             self._metrics.invalid.labels(str(status)).inc()
 
-    def _log(self, start_ns: int) -> None:
+    def _log(self, elapsed_ns: int) -> None:
         path = self._scope["path"]
         level = logging.DEBUG if path.startswith(_QUIET) else logging.INFO
         logger.log(
@@ -144,6 +163,6 @@ class _Exchange:
             self._scope["method"],
             path.encode("unicode_escape").decode()[:200],
             self._status if self._status is not None else "-",
-            (time.monotonic_ns() - start_ns) / 1e6,
+            elapsed_ns / 1e6,
             extra={"request_id": self._id, "status": self._status, "path": path[:200]},
         )
