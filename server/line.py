@@ -153,7 +153,7 @@ class InferenceLine:
         """On the event loop: hand over the result and start the next part."""
         now_ns = self._clock_ns()
         error = asyncio.CancelledError() if work.cancelled() else work.exception()
-        whole = self._router.finished(dispatch, now_ns, learn=error is None)
+        whole = dispatch.first_window + dispatch.windows == len(job.windows)
         if error is not None:
             self._fail(job.ticket, error)
         else:
@@ -163,6 +163,13 @@ class InferenceLine:
             job.waits_ns = now_ns
             if whole:
                 self._succeed(job, now_ns)
+        lonely = whole and error is None and not self._router.waiting
+        self._router.finished(dispatch, now_ns, learn=error is None and not lonely)
+        if (
+            lonely
+        ):  # the loop's next turn makes the answer and writes it at its end: learning can wait for the one after
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._router.learn, dispatch, now_ns)
         self._dispatch()
 
     def _succeed(self, job: _Job, now_ns: int) -> None:
