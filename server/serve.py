@@ -61,6 +61,7 @@ def serve(settings: Settings) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here asks who calls
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )
     server = _Server(config, service)

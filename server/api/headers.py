@@ -32,13 +32,12 @@ _DECIMAL = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?", re.ASCII)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 
 
-def wanted(headers: Headers, model: LoadedModel, settings: Settings) -> Wanted:
-    """What the caller wants of routing; where nothing is said, what the settings say.
+def wanted(headers: Headers, budget_ns: int | None, model: LoadedModel, settings: Settings) -> Wanted:
+    """What the caller wants of routing, with a budget of `budget_ns`; where nothing is said, what the settings say.
 
     Raises:
-        ProblemError: 400, a header that is malformed, contradicts another or names no length configuration.
+        ProblemError: 400, a header that is malformed or names no length configuration.
     """
-    budget_ns = latency_budget_ns(headers)
     if budget_ns is None and settings.default_budget_ms is not None:
         budget_ns = round(settings.default_budget_ms * 1e6)
     return Wanted(budget_ns, _best_effort(headers), _pinned(headers, model, settings))

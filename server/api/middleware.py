@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
-from types import MappingProxyType
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -26,24 +24,8 @@ _QUIET = ("/health/", "/metrics")
 class Guard:
     """Pure ASGI middleware; the outermost."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        max_body_bytes: int,
-        metrics: Metrics,
-        direct: Mapping[str, ASGIApp] = MappingProxyType({}),
-    ) -> None:
-        """Put it around `app`.
-
-        Args:
-            app: serves everything else.
-            max_body_bytes: that are taken.
-            metrics: count what is refused here.
-            direct: path -> what serves its POST requests in place of `app`.
-        """
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, metrics: Metrics) -> None:
         self._app = app
-        self._direct = direct
         self._max_body_bytes = max_body_bytes
         self._metrics = metrics
 
@@ -52,8 +34,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        app = self._direct.get(scope["path"], self._app) if scope["method"] == "POST" else self._app
-        await _Exchange(scope, receive, send, self._max_body_bytes, self._metrics).serve(app)
+        await _Exchange(scope, receive, send, self._max_body_bytes, self._metrics).serve(self._app)
 
 
 class _Exchange:
@@ -116,10 +97,10 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             headers = MutableHeaders(scope=message)
-            headers["X-Request-ID"] = self._id
+            headers.append("X-Request-ID", self._id)
             trace = traceparent(self._headers)
             if trace is not None:
-                headers["traceparent"] = trace
+                headers.append("traceparent", trace)
         await self._send(message)
 
     async def _refuse(self, problem: ProblemError) -> None:

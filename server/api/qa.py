@@ -64,18 +64,18 @@ async def answer_batch(request: Request) -> Response:
 
 
 ENDPOINTS = {"/qa": answer_question, "/qa/batch": answer_batch}
-"""By path; `server.api.middleware.Guard` may serve POST requests by them directly."""
+"""By path; each reads its request itself, so that it needs nothing of FastAPI."""
 
 
 async def _serve(request: Request, endpoint: str, parse: Callable[[Any, Settings], Asked]) -> Response:
     """Headers, body, answer, response; exactly one outcome is counted for a valid request."""
     arrival_ns = time.monotonic_ns()
     service: Service = request.app.state.service
-    latency_budget_ns(request.headers)  # a malformed one is told before the body is read
+    budget_ns = latency_budget_ns(request.headers)  # a malformed one is told before the body is read
     question = parse(await read_json(request, service.settings.body_seconds), service.settings)
     with _outcome_of_failure(service.metrics, endpoint, question):
         model, answerer = service.answerer()
-        wishes = wanted(request.headers, model, service.settings)
+        wishes = wanted(request.headers, budget_ns, model, service.settings)
         settings = model.reading_settings(question.options)
         work = answerer.answer(question.questions, settings, arrival_ns=arrival_ns, wanted=wishes)
         answered = await _unless_gone(request, work)
