@@ -80,8 +80,9 @@ def make_windows(
     first = 0
     while True:
         part = context.ids[first : first + room]
-        token_ids = np.full(asked + len(part) + 1, special.sep_id, dtype=np.int32)
+        token_ids = np.empty(asked + len(part) + 1, dtype=np.int32)
         token_ids[0] = special.cls_id
+        token_ids[asked - 1] = token_ids[-1] = special.sep_id
         token_ids[1 : asked - 1] = question_ids
         token_ids[asked:-1] = part
         windows.append(Window(token_ids, asked, first, len(part)))

@@ -7,7 +7,7 @@ import json
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from server.api.headers import check_content_type
 from server.api.problems import ProblemError
@@ -28,12 +28,24 @@ async def read_json(request: Request, seconds: float) -> Any:
     check_content_type(request.headers)
     try:
         async with asyncio.timeout(seconds):
-            body = await request.body()
+            body = await _whole(request)
     except TimeoutError:
         raise ProblemError(
             408, "request-timeout", f"the body did not arrive within {seconds:g} s", headers={"Connection": "close"}
         ) from None
     return parse_json(body)
+
+
+async def _whole(request: Request) -> bytes:
+    """The body, without the stream that the request would make of it."""
+    body = bytearray()
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            return bytes(body)
 
 
 def parse_json(body: bytes) -> Any:
