@@ -33,7 +33,7 @@ class WordPieces:
 
     Attributes:
         tokenizer: told to recognise no special tokens in texts.
-        vocabulary: word piece -> id.
+        vocabulary: word piece -> id; only pieces that are ASCII and no longer than a word may be.
         unknown_id: of a word that no pieces make up.
         prefix: of a piece that does not begin a word.
         longest_word: code points; a longer word is unknown.
@@ -58,7 +58,13 @@ class WordPieces:
         unknown_id = vocabulary.get(model.unk_token)
         if unknown_id is None:
             return None
-        return cls(tokenizer, vocabulary, unknown_id, model.continuing_subword_prefix, model.max_input_chars_per_word)
+        prefix, longest = model.continuing_subword_prefix, model.max_input_chars_per_word
+        usable = {
+            piece: place
+            for piece, place in vocabulary.items()
+            if piece.isascii() and len(piece.removeprefix(prefix)) <= longest
+        }
+        return cls(tokenizer, usable, unknown_id, prefix, longest)
 
     def encode(self, text: str) -> tuple[list[int], list[int], list[int]] | None:
         """Ids, first code points and those past the last of all pieces; None for a text better left to the library.
@@ -75,11 +81,12 @@ class WordPieces:
         if not plain and sum(not word.isascii() for word in words) > _MOST_FOREIGN:
             return None
         ids, starts, ends, end = [], [], [], 0
+        find, whole_word = text.find, self.vocabulary.get
         for word in words:
-            start = text.find(word, end)  # nothing but white space lies between
+            start = find(word, end)  # nothing but white space lies between
             end = start + len(word)
-            whole = self.vocabulary.get(word)
-            if whole is None or end - start > self.longest_word or not (plain or word.isascii()):
+            whole = whole_word(word)
+            if whole is None:
                 for piece, first, last in self._parts(word):
                     ids.append(piece)
                     starts.append(start + first)
