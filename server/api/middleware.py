@@ -138,12 +138,21 @@ class _Exchange:
     def _log(self, elapsed_ns: int) -> None:
         path = self._scope["path"]
         level = logging.DEBUG if path.startswith(_QUIET) else logging.INFO
-        logger.log(
+        if not logger.isEnabledFor(level):
+            return
+        record = logger.makeRecord(  # what `logger.log` does, but for looking through the stack for its caller
+            logger.name,
             level,
+            __file__,
+            0,
             "%s %s %s %.1f ms",
-            self._scope["method"],
-            path.encode("unicode_escape").decode()[:200],
-            self._status if self._status is not None else "-",
-            elapsed_ns / 1e6,
+            (
+                self._scope["method"],
+                path.encode("unicode_escape").decode()[:200],
+                self._status if self._status is not None else "-",
+                elapsed_ns / 1e6,
+            ),
+            None,
             extra={"request_id": self._id, "status": self._status, "path": path[:200]},
         )
+        logger.handle(record)
