@@ -7,13 +7,14 @@ context are comparable and add up to 1.
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from reading.tokens import TokenizedText
@@ -88,11 +89,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Ranking:
-    """The best token spans, best first, and the normalizer: the sum over all spans of exp(logit - best logit)."""
+    """The best token spans, best first, and the normalizer: the sum over all spans of exp(logit - peak)."""
 
-    first_tokens: PlaceArray
-    last_tokens: PlaceArray
-    logits: FloatArray
+    first_tokens: list[int]
+    last_tokens: list[int]
+    logits: list[float]
+    peak: float
     total: float
 
 
@@ -137,7 +139,7 @@ def best_answers(
 def _check(context: str, tokens: TokenizedText, windows: Sequence[Window], logits: Sequence[SpanLogits]) -> None:
     if len(windows) != len(logits):
         raise ValueError(f"{len(windows)} windows but logits of {len(logits)}")
-    if len(tokens) and int(tokens.ends.max()) > len(context):
+    if len(tokens) and int(tokens.ends[-1]) > len(context):
         raise ValueError("the tokens reach beyond the context: they belong to another text")
     for place, (window, values) in enumerate(zip(windows, logits, strict=True)):
         if window.context_first + window.context_count > len(tokens):
@@ -145,7 +147,7 @@ def _check(context: str, tokens: TokenizedText, windows: Sequence[Window], logit
         for name, row in (("start", values.start), ("end", values.end)):
             if row.shape != (len(window),):
                 raise ValueError(f"window {place} has {len(window)} tokens but {name} logits of shape {row.shape}")
-            if not np.isfinite(row).all():
+            if not math.isfinite(np.add.reduce(row, dtype=np.float64)):  # too wide for finite float32 to overflow
                 raise ValueError(f"the {name} logits of window {place} hold a value that is not finite")
 
 
@@ -161,22 +163,16 @@ def _distinct_answers(
     while True:
         ranking = _rank(len(tokens), windows, logits, settings.max_answer, wanted)
         starts, ends = _text_offsets(context, tokens, ranking, align_to_words=settings.align_to_words)
-        _, firsts = np.unique(starts * (len(context) + 1) + ends, return_index=True)
-        places = np.sort(firsts)
-        places = places[ends[places] > starts[places]][: settings.top_k]
-        if len(places) >= settings.top_k or len(ranking.logits) < wanted:
+        best: dict[tuple[int, int], float] = {}
+        for start, end, logit in zip(starts, ends, ranking.logits, strict=True):
+            if end > start:
+                best.setdefault((start, end), logit)
+        if len(best) >= settings.top_k or len(ranking.logits) < wanted:
             break
         wanted *= 8  # rare: several word pieces of one code point (Hangul), or align_to_words
-    scores = np.minimum(np.exp(ranking.logits[places] - ranking.logits[:1]) / ranking.total, 1.0)
     return [
-        Answer(context[start:end], score, start, end, logit)
-        for score, start, end, logit in zip(
-            scores.tolist(),
-            starts[places].tolist(),
-            ends[places].tolist(),
-            ranking.logits[places].tolist(),
-            strict=True,
-        )
+        Answer(context[start:end], min(math.exp(logit - ranking.peak) / ranking.total, 1.0), start, end, logit)
+        for (start, end), logit in islice(best.items(), settings.top_k)
     ]
 
 
@@ -186,22 +182,29 @@ def _rank(
     """The best `wanted` token spans of a context of `count` tokens."""
     width = min(max_answer, max((window.context_count for window in windows), default=1))
     width = max(width, 1)
-    peak, total = -np.inf, 0.0  # apart: a logarithm of the total would drown beside a huge peak
+    peak, total = -math.inf, 0.0  # apart: a logarithm of the total would drown beside a huge peak
     cells = np.empty(0, dtype=np.int64)  # first token x width + (length - 1): ascending order is tie order
     values = np.empty(0, dtype=np.float64)
     for first, table in _span_tables(count, windows, logits, width):
-        found = _best_cells(table, wanted)
-        if not len(found):
+        places = _best_cells(table, wanted)
+        if not len(places):
             continue
-        best = table[found[0]]
-        highest = max(peak, best)
-        total = total * np.exp(peak - highest) + np.exp(table - highest).sum()
+        found = table[places]
+        highest = max(peak, float(found[0]))
+        np.exp(np.subtract(table, highest, out=table), out=table)
+        total = total * math.exp(peak - highest) + float(np.add.reduce(table))
         peak = highest
-        cells = np.concatenate((cells, found + first * width))
-        values = np.concatenate((values, table[found]))
-    order = np.argsort(-values, kind="stable")[:wanted]
-    starts, lengths = np.divmod(cells[order], width)
-    return _Ranking(starts, starts + lengths, values[order], float(total))
+        places += first * width
+        cells, values = (np.concatenate((cells, places)), np.concatenate((values, found))) if first else (places, found)
+    if count * width > _CELLS_AT_ONCE:
+        order = np.argsort(-values, kind="stable")[:wanted]
+        cells, values = cells[order], values[order]
+    first_tokens, last_tokens = [], []
+    for cell in cells.tolist():
+        token, more = divmod(cell, width)
+        first_tokens.append(token)
+        last_tokens.append(token + more)
+    return _Ranking(first_tokens, last_tokens, values.tolist(), peak, total)
 
 
 def _span_tables(
@@ -210,12 +213,15 @@ def _span_tables(
     """Logits of all spans, a block of first tokens at a time.
 
     Yields:
-        The block's first token, and float64 ``[tokens x width]``: cell ``i * width + d`` is the span of
-        ``d + 1`` tokens from token ``i`` of the block on, minus infinity where no window holds it.
+        The block's first token, and float64 ``[tokens x width]``, to do with as one likes: cell ``i * width + d`` is
+        the span of ``d + 1`` tokens from token ``i`` of the block on, minus infinity where no window holds it.
     """
     block = max(1, _CELLS_AT_ONCE // width)
     for first in range(0, count, block):
         stop = min(first + block, count)
+        if len(windows) == 1 and windows[0].context_count == count:
+            yield first, _band(windows[0], logits[0], first, stop, width).ravel()
+            continue
         table = np.full((stop - first, width), -np.inf)
         for window, values in zip(windows, logits, strict=True):
             low = max(first, window.context_first)
@@ -238,12 +244,16 @@ def _band(window: Window, values: SpanLogits, low: int, high: int, width: int) -
     inside = values.end[begin:stop][: len(ends)]
     ends[: len(inside)] = inside
     starts = values.start[begin : begin + high - low].astype(np.float64)
-    band: FloatArray = starts[:, np.newaxis] + sliding_window_view(ends, width)
+    step = ends.itemsize  # a view of `width` ends from each on; numpy's sliding_window_view takes 20 us
+    band: FloatArray = starts[:, np.newaxis] + np.ndarray((len(starts), width), np.float64, ends, 0, (step, step))
     return band
 
 
 def _best_cells(table: FloatArray, wanted: int) -> PlaceArray:
     """Places of the `wanted` greatest finite values of a flat table, best first, ties in order of place."""
+    if wanted == 1:
+        place = int(table.argmax())
+        return np.array([place] if table[place] > -np.inf else [], dtype=np.int64)
     least = -np.inf if wanted >= len(table) else np.partition(table, len(table) - wanted)[len(table) - wanted]
     places = np.flatnonzero((table >= least) & (table > -np.inf))
     return places[np.argsort(-table[places], kind="stable")][:wanted]
@@ -251,15 +261,16 @@ def _best_cells(table: FloatArray, wanted: int) -> PlaceArray:
 
 def _text_offsets(
     context: str, tokens: TokenizedText, ranking: _Ranking, *, align_to_words: bool
-) -> tuple[PlaceArray, PlaceArray]:
-    """Code point offsets ``[n]`` of token spans: first code point, one past the last."""
-    starts = tokens.starts[ranking.first_tokens].astype(np.int64)
-    ends = tokens.ends[ranking.last_tokens].astype(np.int64)
+) -> tuple[list[int], list[int]]:
+    """Code point offsets of token spans: first code point, one past the last."""
+    starts = [int(tokens.starts[token]) for token in ranking.first_tokens]
+    ends = [int(tokens.ends[token]) for token in ranking.last_tokens]
     if not context.isascii():
-        different, inverse = np.unique(ends, return_inverse=True)
-        ends = np.array([_past_marks(context, end) for end in different.tolist()], dtype=np.int64)[inverse]
+        past = {end: _past_marks(context, end) for end in set(ends)}
+        ends = [past[end] for end in ends]
     if align_to_words:
-        return word_bounds(context, starts, ends)
+        wide_starts, wide_ends = word_bounds(context, np.array(starts, np.int64), np.array(ends, np.int64))
+        return wide_starts.tolist(), wide_ends.tolist()
     return starts, ends
 
 

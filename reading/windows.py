@@ -73,15 +73,19 @@ def make_windows(
     window without context tokens.
     """
     question_ids = question.ids[: settings.max_question]
-    head = np.concatenate(([special.cls_id], question_ids, [special.sep_id])).astype(np.int32)
-    room = settings.max_length - len(head) - 1
+    asked = len(question_ids) + 2
+    room = settings.max_length - asked - 1
     step = room - settings.overlap
     windows = []
     first = 0
     while True:
         part = context.ids[first : first + room]
-        token_ids = np.concatenate((head, part, [special.sep_id])).astype(np.int32)
-        windows.append(Window(token_ids, len(head), first, len(part)))
+        token_ids = np.empty(asked + len(part) + 1, dtype=np.int32)
+        token_ids[0] = special.cls_id
+        token_ids[asked - 1] = token_ids[-1] = special.sep_id
+        token_ids[1 : asked - 1] = question_ids
+        token_ids[asked:-1] = part
+        windows.append(Window(token_ids, asked, first, len(part)))
         if first + room >= len(context):
             return windows
         first += step

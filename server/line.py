@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from model_store.length_config import LengthConfiguration
 from reading.windows import Window
 from server.engine.interface import Engine, EngineResult, WindowLogits
 from server.errors import ExpiredError, InfeasibleBudgetError, OverloadedError
+from server.inference_thread import InferenceThread
 from server.routing.outcomes import Outcome
 from server.routing.router import DispatchError, Router
 from server.routing.ticket import Dispatch, Refusal, Request, Ticket
@@ -62,7 +64,7 @@ class InferenceLine:
     def __init__(
         self,
         engine: Engine,
-        executor: ThreadPoolExecutor,
+        thread: InferenceThread,
         configurations: Sequence[LengthConfiguration],
         router: Router,
         *,
@@ -72,13 +74,13 @@ class InferenceLine:
 
         Args:
             engine: runs the windows; owned by the caller.
-            executor: of one thread, the only one that calls the engine; owned by the caller.
+            thread: the only one that calls the engine; owned by the caller.
             configurations: cheapest first, as the router counts them.
             router: says who is taken, who is next, and how it is run.
             clock_ns: monotonic.
         """
         self._engine = engine
-        self._executor = executor
+        self._thread = thread
         self._configurations = tuple(configurations)
         self._router = router
         self._clock_ns = clock_ns
@@ -131,31 +133,44 @@ class InferenceLine:
         job.queue_ns += now_ns - job.waits_ns
         job.first = job.first or dispatch
         windows = job.windows[dispatch.first_window : dispatch.first_window + dispatch.windows]
-        configuration = self._configurations[dispatch.configuration]
         loop = asyncio.get_running_loop()
         try:
-            work = loop.run_in_executor(self._executor, self._engine.run, windows, configuration)
-        except RuntimeError as error:  # the executor was shut down
+            self._thread.post(partial(self._infer, loop, job, dispatch, windows))
+        except RuntimeError as error:  # it was shut down
             self._router.finished(dispatch, now_ns, learn=False)
             self._fail(job.ticket, error)
             loop.call_soon(self._dispatch)
-            return
-        work.add_done_callback(lambda done: self._finished(job, dispatch, done))
 
-    def _finished(self, job: _Job, dispatch: Dispatch, work: asyncio.Future[EngineResult]) -> None:
+    def _infer(self, loop: asyncio.AbstractEventLoop, job: _Job, dispatch: Dispatch, windows: Sequence[Window]) -> None:
+        """On the inference thread: run the engine, and tell the event loop."""
+        found: EngineResult | BaseException
+        try:
+            found = self._engine.run(windows, self._configurations[dispatch.configuration])
+        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+            found = error
+        with suppress(RuntimeError):  # the loop is closed, and nobody waits
+            loop.call_soon_threadsafe(self._finished, job, dispatch, found)
+
+    def _finished(self, job: _Job, dispatch: Dispatch, found: EngineResult | BaseException) -> None:
         """On the event loop: hand over the result and start the next part."""
         now_ns = self._clock_ns()
-        error = asyncio.CancelledError() if work.cancelled() else work.exception()
-        whole = self._router.finished(dispatch, now_ns, learn=error is None)
-        if error is not None:
-            self._fail(job.ticket, error)
+        failed = isinstance(found, BaseException)
+        whole = dispatch.first_window + dispatch.windows == len(job.windows)
+        if isinstance(found, BaseException):
+            self._fail(job.ticket, found)
         else:
-            result = work.result()
-            job.logits.extend(result.logits)
-            job.inference_ns += result.inference_ns
+            job.logits.extend(found.logits)
+            job.inference_ns += found.inference_ns
             job.waits_ns = now_ns
             if whole:
                 self._succeed(job, now_ns)
+        lonely = whole and not failed and not self._router.waiting
+        self._router.finished(dispatch, now_ns, learn=not failed and not lonely)
+        if (
+            lonely
+        ):  # the loop's next turn makes the answer and writes it at its end: learning can wait for the one after
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._router.learn, dispatch, now_ns)
         self._dispatch()
 
     def _succeed(self, job: _Job, now_ns: int) -> None:

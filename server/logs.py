@@ -32,6 +32,8 @@ class JsonFormatter(logging.Formatter):
 
 def set_up_logging(settings: Settings) -> None:
     """Send all logs of this process to stderr in the format of `settings`."""
+    # no format names them (logging HOWTO, "Optimization")
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     if settings.log_format == "json":
         handler.setFormatter(JsonFormatter())

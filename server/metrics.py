@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -26,11 +28,23 @@ SLACK_BUCKETS = (-0.1, -0.02, -0.005, 0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 
 COUNT_BUCKETS = (1, 2, 3, 5, 8, 13, 21, 55, 144, 377, 987)
 
 
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """What an answered request is counted in: to find all of them by their labels takes as long as to count."""
+
+    requests: Counter
+    latency: Histogram
+    predicted: Histogram
+    prediction_ratio: Histogram
+    stages: tuple[Histogram, ...]
+
+
 class Metrics:
     """What `/metrics` shows.  Every question that passed validation has exactly one outcome."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._series = cache(self._find_series)
         self.requests = Counter(
             "leeway_requests_total",
             "Valid question requests by outcome.",
@@ -128,26 +142,33 @@ class Metrics:
         ):  # a series that begins with its first event hides that event from increase()
             self.fleet_polls.labels(result)
 
-    def answered(self, endpoint: str, answered: Answered, budget_ns: int | None, expected_f1: float) -> bool:
-        """Count an answered request; whether it met its budget (always, without one)."""
+    def answered(self, endpoint: str, answered: Answered, expected_f1: float, *, met: bool) -> None:
+        """Count an answered request that met its budget (always, without one), or did not."""
         times = answered.times
-        met = budget_ns is None or times.total_ns <= budget_ns
         outcome = Outcome.SERVED_IN_BUDGET if met else Outcome.SERVED_LATE
-        configuration = answered.configuration.id
-        self.requests.labels(endpoint, outcome).inc()
+        series = self._series(endpoint, outcome, answered.configuration.id)
+        series.requests.inc()
         if met:
             self.expected_f1.inc(expected_f1)
-        self.latency.labels(outcome, configuration).observe(times.total_ns / 1e9)
-        self.predicted.labels(outcome, configuration).observe(answered.predicted_latency_ns / 1e9)
-        self.prediction_ratio.labels(outcome, configuration).observe(times.total_ns / answered.predicted_latency_ns)
+        series.latency.observe(times.total_ns / 1e9)
+        series.predicted.observe(answered.predicted_latency_ns / 1e9)
+        series.prediction_ratio.observe(times.total_ns / answered.predicted_latency_ns)
         if answered.slack_ns is not None:
-            self.slack.labels(outcome, configuration).observe(answered.slack_ns / 1e9)
+            self.slack.labels(outcome, answered.configuration.id).observe(answered.slack_ns / 1e9)
         self.service_ratio.observe(times.inference_ns / answered.profile_ns)
         spent = (times.queue_ns, times.tokenize_ns, times.inference_ns, times.post_ns)
-        for stage, nanoseconds in zip(STAGES, spent, strict=True):
-            self.stage.labels(stage, configuration).observe(nanoseconds / 1e9)
+        for stage, nanoseconds in zip(series.stages, spent, strict=True):
+            stage.observe(nanoseconds / 1e9)
         self.windows.observe(answered.windows)
-        return met
+
+    def _find_series(self, endpoint: str, outcome: Outcome, configuration: str) -> _Series:
+        return _Series(
+            requests=self.requests.labels(endpoint, outcome),
+            latency=self.latency.labels(outcome, configuration),
+            predicted=self.predicted.labels(outcome, configuration),
+            prediction_ratio=self.prediction_ratio.labels(outcome, configuration),
+            stages=tuple(self.stage.labels(stage, configuration) for stage in STAGES),
+        )
 
     def unanswered(self, endpoint: str, outcome: Outcome) -> None:
         """Count a valid request that got no answer."""

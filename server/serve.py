@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 from types import FrameType
@@ -41,6 +42,7 @@ def serve(settings: Settings) -> int:
     url = f"http://{host}:{settings.port}"
 
     def on_ready(model: LoadedModel) -> None:
+        gc.freeze()  # what is loaded stays: no collection need look through it
         info = model.engine.info
         logger.info(
             "ready: %s on %s, %d threads, %s, at %s", model.reference, info.name, info.threads, info.precision, url
@@ -59,6 +61,7 @@ def serve(settings: Settings) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here asks who calls
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )
     server = _Server(config, service)

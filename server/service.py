@@ -14,6 +14,7 @@ import numpy as np
 from server.answering import Answerer
 from server.calibration import profile_for
 from server.errors import DrainingError, ModelLoadError, NotReadyError
+from server.inference_thread import InferenceThread
 from server.line import InferenceLine
 from server.metrics import Metrics
 from server.model import LoadedModel, load_model
@@ -62,7 +63,7 @@ class Service:
         self._answerer: Answerer | None = None
         self._steering: Steering | None = None
         self._loading: asyncio.Task[None] | None = None
-        self._inference = ThreadPoolExecutor(1, "leeway-inference")
+        self._inference = InferenceThread()
         self._text = ThreadPoolExecutor(settings.text_workers, "leeway-text")
         self.metrics.queue_depth.set_function(lambda: self._answerer.depth if self._answerer else 0)
         self.metrics.in_flight.set_function(lambda: self._answerer.accepted if self._answerer else 0)
@@ -88,7 +89,7 @@ class Service:
         self._text.shutdown(wait=False, cancel_futures=True)
         if self._model is not None:
             await asyncio.get_running_loop().run_in_executor(self._inference, self._model.engine.close)
-        self._inference.shutdown(wait=False, cancel_futures=True)
+        self._inference.shutdown(wait=False)
 
     @property
     def model(self) -> LoadedModel:

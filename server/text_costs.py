@@ -134,5 +134,8 @@ def _reading_off(
 
 
 async def _hand_over(pool: ThreadPoolExecutor) -> None:
-    """From an event loop to a thread and back."""
-    await asyncio.get_running_loop().run_in_executor(pool, lambda: None)
+    """From an event loop to a thread and back, as `server.line` does it."""
+    loop = asyncio.get_running_loop()
+    back = loop.create_future()
+    pool.submit(int).add_done_callback(lambda _: loop.call_soon_threadsafe(back.set_result, None))
+    await back

@@ -7,7 +7,7 @@ import json
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from server.api.headers import check_content_type
 from server.api.problems import ProblemError
@@ -28,12 +28,24 @@ async def read_json(request: Request, seconds: float) -> Any:
     check_content_type(request.headers)
     try:
         async with asyncio.timeout(seconds):
-            body = await request.body()
+            body = await _whole(request)
     except TimeoutError:
         raise ProblemError(
             408, "request-timeout", f"the body did not arrive within {seconds:g} s", headers={"Connection": "close"}
         ) from None
     return parse_json(body)
+
+
+async def _whole(request: Request) -> bytes:
+    """The body, without the stream that the request would make of it."""
+    body = bytearray()
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            return bytes(body)
 
 
 def parse_json(body: bytes) -> Any:
@@ -43,7 +55,7 @@ def parse_json(body: bytes) -> Any:
         ProblemError: 400, it is none.
     """
     try:
-        return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, parse_int=_bounded_int)
+        return _DECODER.decode(body.decode("utf-8"))
     except UnicodeDecodeError:
         raise ProblemError(400, "malformed-json", "the body is not UTF-8") from None
     except json.JSONDecodeError as error:
@@ -61,6 +73,9 @@ def _refuse_constant(name: str) -> NoReturn:
 def _bounded_int(digits: str) -> int | float:
     """Integers of sensible size; longer ones become floats, which no field of ours takes for an integer."""
     return int(digits) if len(digits) <= 40 else float(digits)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_bounded_int)
 
 
 def validate(model: type[M], value: Any) -> M:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import uuid
 
 from starlette.datastructures import Headers
 
@@ -32,13 +32,12 @@ _DECIMAL = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?", re.ASCII)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 
 
-def wanted(headers: Headers, model: LoadedModel, settings: Settings) -> Wanted:
-    """What the caller wants of routing; where nothing is said, what the settings say.
+def wanted(headers: Headers, budget_ns: int | None, model: LoadedModel, settings: Settings) -> Wanted:
+    """What the caller wants of routing, with a budget of `budget_ns`; where nothing is said, what the settings say.
 
     Raises:
-        ProblemError: 400, a header that is malformed, contradicts another or names no length configuration.
+        ProblemError: 400, a header that is malformed or names no length configuration.
     """
-    budget_ns = latency_budget_ns(headers)
     if budget_ns is None and settings.default_budget_ms is not None:
         budget_ns = round(settings.default_budget_ms * 1e6)
     return Wanted(budget_ns, _best_effort(headers), _pinned(headers, model, settings))
@@ -115,7 +114,7 @@ def request_id(headers: Headers) -> str:
     given = headers.getlist("X-Request-ID")
     if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
         return given[0]
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 def check_content_type(headers: Headers) -> None:

@@ -66,8 +66,8 @@ class _Exchange:
         except Exception:
             logger.exception("request %s failed", self._id)
             await self._respond(internal_error())
-        finally:
-            self._log(start_ns)
+        finally:  # the log may wait until the response is written, which is at the end of the loop's present turn
+            asyncio.get_running_loop().call_soon(self._log, time.monotonic_ns() - start_ns)
 
     def _check_headers(self) -> None:
         if self._headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
@@ -97,10 +97,10 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             headers = MutableHeaders(scope=message)
-            headers["X-Request-ID"] = self._id
+            headers.append("X-Request-ID", self._id)
             trace = traceparent(self._headers)
             if trace is not None:
-                headers["traceparent"] = trace
+                headers.append("traceparent", trace)
         await self._send(message)
 
     async def _refuse(self, problem: ProblemError) -> None:
@@ -135,15 +135,24 @@ class _Exchange:
         if 400 <= status < 500:
             self._metrics.invalid.labels(str(status)).inc()
 
-    def _log(self, start_ns: int) -> None:
+    def _log(self, elapsed_ns: int) -> None:
         path = self._scope["path"]
         level = logging.DEBUG if path.startswith(_QUIET) else logging.INFO
-        logger.log(
+        if not logger.isEnabledFor(level):
+            return
+        record = logger.makeRecord(  # what `logger.log` does, but for looking through the stack for its caller
+            logger.name,
             level,
+            __file__,
+            0,
             "%s %s %s %.1f ms",
-            self._scope["method"],
-            path.encode("unicode_escape").decode()[:200],
-            self._status if self._status is not None else "-",
-            (time.monotonic_ns() - start_ns) / 1e6,
+            (
+                self._scope["method"],
+                path.encode("unicode_escape").decode()[:200],
+                self._status if self._status is not None else "-",
+                elapsed_ns / 1e6,
+            ),
+            None,
             extra={"request_id": self._id, "status": self._status, "path": path[:200]},
         )
+        logger.handle(record)

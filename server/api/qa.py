@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
@@ -30,6 +31,7 @@ T = TypeVar("T")
 router = APIRouter(tags=["questions"])
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _OUTCOMES = {InfeasibleBudgetError: Outcome.REJECTED_INFEASIBLE, ExpiredError: Outcome.EXPIRED_IN_QUEUE}
 
 
@@ -61,22 +63,28 @@ async def answer_batch(request: Request) -> Response:
     return await _serve(request, "qa_batch", asked_batch)
 
 
+ENDPOINTS = {"/qa": answer_question, "/qa/batch": answer_batch}
+"""By path; each reads its request itself, so that it needs nothing of FastAPI."""
+
+
 async def _serve(request: Request, endpoint: str, parse: Callable[[Any, Settings], Asked]) -> Response:
     """Headers, body, answer, response; exactly one outcome is counted for a valid request."""
     arrival_ns = time.monotonic_ns()
     service: Service = request.app.state.service
-    latency_budget_ns(request.headers)  # a malformed one is told before the body is read
+    budget_ns = latency_budget_ns(request.headers)  # a malformed one is told before the body is read
     question = parse(await read_json(request, service.settings.body_seconds), service.settings)
     with _outcome_of_failure(service.metrics, endpoint, question):
         model, answerer = service.answerer()
-        wishes = wanted(request.headers, model, service.settings)
+        wishes = wanted(request.headers, budget_ns, model, service.settings)
         settings = model.reading_settings(question.options)
         work = answerer.answer(question.questions, settings, arrival_ns=arrival_ns, wanted=wishes)
         answered = await _unless_gone(request, work)
     expected_f1 = model.table.point(answered.configuration.id).held_out_f1
-    met = service.metrics.answered(endpoint, answered, wishes.budget_ns, expected_f1)
+    met = wishes.budget_ns is None or answered.times.total_ns <= wishes.budget_ns
     routing = Routing.of(answered, wishes, expected_f1, met=met)
-    body = json.dumps(response_body(question, answered, model, routing), ensure_ascii=False, allow_nan=False)
+    body = _ENCODER.encode(response_body(question, answered, model, routing))
+    # the loop's next turn, when the response has been written
+    asyncio.get_running_loop().call_soon(partial(service.metrics.answered, endpoint, answered, expected_f1, met=met))
     return Response(body.encode(), headers=routing.headers(answered.times), media_type="application/json")
 
 
@@ -110,17 +118,25 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     Raises:
         ClientGoneError: the caller hung up first.
     """
-    task = asyncio.create_task(work)
-    watch = asyncio.create_task(_gone(request))
-    try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGoneError
-        return task.result()
-    finally:
+    task = asyncio.current_task()
+    assert task is not None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        await _gone(request)
+        gone = True
         task.cancel()
-        watch.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
+
+    watching = asyncio.create_task(watch())
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if gone and not task.uncancel():
+            raise ClientGoneError from None
+        raise
+    finally:
+        watching.cancel()
 
 
 async def _gone(request: Request) -> None:

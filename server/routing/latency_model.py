@@ -193,7 +193,7 @@ class LatencyModel:
 
     def _refine(self, work: Work, configuration: int, relative: float) -> None:
         """Move the profile's cell a little toward what was seen beyond the common factor."""
-        step = float(np.clip(relative, 0.5, 2.0)) ** _REFINE_GAIN
+        step = min(max(relative, 0.5), 2.0) ** _REFINE_GAIN
         cell = self._refined[configuration, work.length_class] * step
         self._refined[configuration, work.length_class] = min(max(cell, 1 / _REFINE_LIMIT), _REFINE_LIMIT)
 

@@ -155,20 +155,14 @@ class Router:
         Args:
             dispatch: what `dispatch` gave.
             now_ns: when inference ended.
-            learn: whether the time it took says something (a failed or broken-off run does not).
+            learn: whether the time it took says something (a failed or broken-off run does not), and is not left for
+                `learn` to be told later.
         """
         assert dispatch is self._running, "one part runs at a time"
         self._running = None
         ticket = dispatch.ticket
         if learn:
-            self.model.observe(
-                ticket.work,
-                dispatch.configuration,
-                share=dispatch.windows / ticket.work.windows,
-                expected_ns=dispatch.expected_ns,
-                observed_ns=now_ns - dispatch.at_ns,
-                now_ns=now_ns,
-            )
+            self.learn(dispatch, now_ns)
         ticket.windows_done += dispatch.windows
         left = ticket.work.windows - ticket.windows_done
         if left == 0 or ticket.gone or not learn:
@@ -179,6 +173,18 @@ class Router:
         ticket.rungs = np.full(len(ticket.rungs), dispatch.configuration)
         self._queue.push(ticket)
         return False
+
+    def learn(self, dispatch: Dispatch, ended_ns: int) -> None:
+        """Let predictions follow the time that a part took."""
+        work = dispatch.ticket.work
+        self.model.observe(
+            work,
+            dispatch.configuration,
+            share=dispatch.windows / work.windows,
+            expected_ns=dispatch.expected_ns,
+            observed_ns=ended_ns - dispatch.at_ns,
+            now_ns=ended_ns,
+        )
 
     def cancel(self, ticket: Ticket) -> bool:
         """The caller is gone; whether the request still waited.  A part that runs is not put back."""

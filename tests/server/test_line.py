@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 from reading.windows import Window
 from server.engine.fake import FakeEngine
 from server.errors import ExpiredError, OverloadedError
+from server.inference_thread import InferenceThread
 from server.line import InferenceLine
 from server.model import LoadedModel
 from server.routing.latency_model import LatencyModel
@@ -37,7 +37,7 @@ class Clock:
 class Bench:
     """A line over a fake engine that is held by a gate."""
 
-    def __init__(self, executor: ThreadPoolExecutor, **limits: int) -> None:
+    def __init__(self, thread: InferenceThread, **limits: int) -> None:
         self.gate = threading.Event()
         self.clock = Clock()
         self.model: LoadedModel = fake_model(self.gate)
@@ -45,7 +45,7 @@ class Bench:
         f1 = np.array([point.held_out_f1 for point in self.model.table.points])
         self.router = Router(self.model.table, latency, LookAhead(f1), RoutingSettings(**limits))
         self.line = InferenceLine(
-            self.model.engine, executor, self.model.configurations, self.router, clock_ns=self.clock
+            self.model.engine, thread, self.model.configurations, self.router, clock_ns=self.clock
         )
 
     @property
@@ -69,8 +69,8 @@ def window() -> Window:
 
 @contextmanager
 def bench(**limits: int) -> Iterator[Bench]:
-    with ThreadPoolExecutor(1) as executor:
-        made = Bench(executor, **limits)
+    with InferenceThread() as thread:
+        made = Bench(thread, **limits)
         try:
             yield made
         finally:
@@ -142,12 +142,12 @@ async def test_a_policy_that_fails_fails_its_request_and_no_other(monkeypatch: p
         assert (held.line.depth, held.router.running) == (0, None)
 
 
-async def test_nobody_waits_for_ever_for_an_executor_that_was_shut_down() -> None:
-    with ThreadPoolExecutor(1) as executor:
-        held = Bench(executor)
+async def test_nobody_waits_for_ever_for_a_thread_that_was_shut_down() -> None:
+    with InferenceThread() as thread:
+        held = Bench(thread)
         waiting = [asyncio.create_task(held.run()) for _ in range(3)]
         await asyncio.sleep(0)
-        executor.shutdown(wait=False)
+        thread.shutdown(wait=False)
         held.gate.set()
         first, *others = await asyncio.gather(*waiting, return_exceptions=True)
         assert first == "full"

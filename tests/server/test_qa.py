@@ -141,3 +141,17 @@ def test_windows_reach_the_engine_in_slices() -> None:
         windows = client.post("/qa", json={"question": "Who?", "context": "word " * 500}).json()["windows"]
     assert model.engine.windows_run == windows  # type: ignore[attr-defined]
     assert model.engine.calls == windows  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/qa", OWN), ("/qa", {"question": QUESTION}), ("/qa", []), ("/qa/batch", {"items": [OWN]}), ("/qa/batch", {})],
+)
+def test_the_routes_in_the_docs_answer_as_the_short_way_does(path: str, body: object) -> None:
+    with serving() as client:
+        short = client.post(path, json=body)
+        client.app.direct = {}  # type: ignore[attr-defined]
+        routed = client.post(path, json=body)
+    assert set(short.headers) == set(routed.headers)
+    same = [{**document, "instance": ""} for document in (short.json(), routed.json())]
+    assert (short.status_code, same[0]) == (routed.status_code, same[1])
