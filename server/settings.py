@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     store: Path = Field(default_factory=packaged_store, description="Folder of the model store.")
     engine: EngineName = Field(
         default="auto",
-        description="What runs the model; auto: the fastest measured of native, openvino and ipex, as far as installed.",
+        description="What runs the model; auto: the fastest measured of native, openvino, ipex, as far as installed.",
     )
     precision: Precision = Field(
         default="auto",
