@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 
 import numpy as np
@@ -65,7 +64,7 @@ class DeadlineQueue:
         self._keys.insert(row, ticket.key)
         self._tickets.insert(row, ticket)
         self._times[at] = ticket.rung_ns
-        self._rest[:, at] = (ticket.excess, ticket.finish_by_ns, ticket.finish_by_ns if ticket.strict else math.inf)
+        self._rest[:, at] = (ticket.excess, ticket.finish_by_ns, ticket.promised_ns)
 
     def pop(self) -> Ticket:
         """Take out the head.
@@ -118,6 +117,6 @@ class DeadlineQueue:
         return rows
 
     def promised_ns(self) -> FloatArray:
-        """When inference must have ended, ``[K]``: infinite for those without a budget that must be kept."""
+        """When inference must end if no stall comes, ``[K]``: infinite for those without a budget that must be kept."""
         rows: FloatArray = self._rest[2, self._rows]
         return rows
