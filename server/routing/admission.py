@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from server.routing.ends import latest_ends
 from server.routing.latency_model import LatencyModel, Work
 from server.routing.outcomes import Outcome
 from server.routing.policy import Policy
@@ -25,8 +26,7 @@ class Admission:
     """Decides on requests, in order of arrival.
 
     A request with a budget is taken if, at a rung that the policy names and with everyone in order of deadlines, it and
-    every request with a budget behind it would end in time: expected times of all before, plus the root of the sum of
-    squares of what each may take beyond (`View.rest_in_time` has the same rule), plus what each keeps back for stalls.
+    every request with a budget behind it would end in time (`latest_ends`), with what each keeps back for stalls.
 
     Who refuses learns nothing.  So an idle engine that has learned nothing for `_TRIAL_NS` takes a request that it
     could serve in time if it were as fast as at first, at the cheapest, and learns whether it is.
@@ -100,7 +100,7 @@ class Admission:
             if hopeless is not None:
                 return hopeless
         if queue.full:
-            drain_ns = float(queue.times_ns()[:, 0].sum()) * factor
+            drain_ns = float(queue.rows.times_ns[:, 0].sum()) * factor
             return self._overload("as many requests wait as may", ticket, drain_ns, factor, now_ns)
         if ticket.request.budget_ns is None:
             return None
@@ -145,29 +145,26 @@ class Admission:
     ) -> float:
         """By how much the latest of `ticket` and the strict requests behind it would be late; at most 0: nobody."""
         row = queue.place(ticket)
-        busy_ns, busy_excess_ns = _left(running, now_ns)
-        cheapest, promised = queue.times_ns()[:, rung] * factor, queue.promised_ns()
-        squares = queue.excess() * cheapest
-        squares *= squares
+        times, excess, _, promised = queue.rows
+        times = times[:, rung] * factor
         rest_ns = _rest_ns(running)
         if running is not None and rest_ns:  # after this part it waits again, in its own place
             place = queue.place(running.ticket)
-            cheapest = np.insert(cheapest, place, rest_ns)
-            squares = np.insert(squares, place, (rest_ns * (running.upper_ns / running.expected_ns - 1.0)) ** 2)
+            times = np.insert(times, place, rest_ns)
+            excess = np.insert(excess, place, running.upper_ns / running.expected_ns - 1.0)
             promised = np.insert(promised, place, running.ticket.promised_ns)
             row += running.ticket.key < ticket.key
         own_ns = float(ticket.rung_ns[rung]) * factor
-        before_ns = busy_ns + float(np.add.reduce(cheapest[:row])) + own_ns
-        before_squares = busy_excess_ns**2 + float(np.add.reduce(squares[:row])) + (own_ns * ticket.excess) ** 2
-        late: float = before_ns + before_squares**0.5 - (ticket.finish_by_ns - ticket.stall_ns - now_ns)
-        if row == len(cheapest):
+        busy_ns, busy_beyond_ns = _left(running, now_ns)
+        beyond = times[:row] * excess[:row]
+        before_ns = busy_ns + float(np.add.reduce(times[:row])) + own_ns
+        squares = busy_beyond_ns**2 + float(beyond @ beyond) + (own_ns * ticket.excess) ** 2
+        late: float = before_ns + squares**0.5 - (ticket.finish_by_ns - ticket.stall_ns - now_ns)
+        if row == len(times):
             return late
-        spread = np.add.accumulate(squares[row:])
-        spread += before_squares
-        ends = np.sqrt(spread, out=spread)
-        ends += np.add.accumulate(cheapest[row:])
+        ends = latest_ends(times[row:], excess[row:], before_ns, squares)
         ends -= promised[row:]
-        return max(late, float(np.maximum.reduce(ends)) + before_ns + now_ns)
+        return max(late, float(ends[ends.argmax()]) + now_ns)
 
 
 def _left(running: Dispatch | None, now_ns: int) -> tuple[float, float]:

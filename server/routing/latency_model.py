@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,7 @@ _MOST_TAIL = 1.6  # a larger ratio is no spread of service times but a stall, wh
 _MOST_ANSWER_TAIL = 4.0
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """The inference of one request, in times of the profile.
 
     Attributes:

@@ -215,6 +215,7 @@ class Router:
         answer_ns = self.model.answer_upper_ns(work, factor, now_ns)
         left_ns = left * window_ns
         end_ns = now_ns + left_ns * tail + self.model.stall_ns(math.inf, left_ns) + answer_ns
+        self.policy.started(windows * window_ns, now_ns)
         return Dispatch(
             ticket=ticket,
             configuration=configuration,
@@ -251,9 +252,9 @@ class Router:
 
     def _part_ns(self, typical_ns: FloatArray, windows: int) -> FloatArray:
         """What of a request runs without a break, ``[C]``: all of it, or as many windows as fit a slice."""
-        window_ns = typical_ns / windows
         if windows == 1:
-            return window_ns
+            return typical_ns
+        window_ns = typical_ns / windows
         return window_ns * np.clip(self.settings.slice_ns // window_ns, 1, windows)
 
     def _view(self, ticket: Ticket, factor: float, now_ns: int) -> View:
@@ -262,10 +263,11 @@ class Router:
         slack_ns = float(ticket.finish_by_ns - now_ns)
         if ticket.strict:
             upper += self.model.stall_ns(slack_ns - float(upper[0]), float(typical[-1]))
-        rest_slack_ns = self._queue.finish_by_ns() - now_ns
-        counts: NDArray[np.bool_] = np.add.accumulate(self._queue.times_ns()[:, 0]) * factor <= rest_slack_ns
+        times, excess, finish_by, promised = self._queue.rows
+        rest_slack_ns = finish_by - now_ns
+        counts: NDArray[np.bool_] = np.add.accumulate(times[:, 0]) * factor <= rest_slack_ns
         if ticket.strict:
-            counts &= self._queue.promised_ns() < np.inf
+            counts &= promised < np.inf
         return View(
             now_ns=now_ns,
             head_typical_ns=typical,
@@ -274,8 +276,8 @@ class Router:
             head_part_ns=self._part_ns(typical, ticket.work.windows),
             head_strict=ticket.strict,
             head_rungs=ticket.rungs,
-            rest_base_ns=self._queue.times_ns(),
-            rest_excess=self._queue.excess(),
+            rest_base_ns=times,
+            rest_excess=excess,
             rest_slack_ns=rest_slack_ns,
             rest_counts=counts,
             factor=factor,

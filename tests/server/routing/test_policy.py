@@ -71,14 +71,8 @@ def test_a_load_beyond_the_engine_cheapens_before_the_slack_is_gone() -> None:
     for step in range(300):  # full would need 1.5 engines
         now_ns = int(step * 10 * MS / 1.5)
         policy.arrived(BASE, math.inf, now_ns)
-        policy.choose(
-            View(**{**{name: getattr(view(policy, 500.0), name) for name in View.__slots__}, "now_ns": now_ns})
-        )
-    chosen = policy.choose(
-        View(
-            **{**{name: getattr(view(policy, 90.0, (95.0,) * 6), name) for name in View.__slots__}, "now_ns": 2000 * MS}
-        )
-    )
+        policy.started(10.0 * MS, now_ns)
+    chosen = policy.choose(view(policy, 90.0, (95.0,) * 6)._replace(now_ns=2000 * MS))
     assert chosen < 2
 
 
@@ -90,10 +84,9 @@ def test_those_in_a_hurry_who_may_come_meanwhile_cheapen_the_head() -> None:
     seen = view(policy, 500.0)
     for now_ns in range(0, 4_000 * MS, 40 * MS):
         for each in (policy, calm):
-            each.choose(View(**{name: getattr(seen, name) for name in View.__slots__} | {"now_ns": now_ns}))
-    at = {name: getattr(seen, name) for name in View.__slots__} | {"now_ns": 4_000 * MS}
-    assert calm.choose(View(**at)) == 2
-    assert policy.choose(View(**at)) < 2
+            each.started(float(BASE[each.choose(seen._replace(now_ns=now_ns))]), now_ns)
+    assert calm.choose(seen._replace(now_ns=4_000 * MS)) == 2
+    assert policy.choose(seen._replace(now_ns=4_000 * MS)) < 2
 
 
 def test_equal_f1_makes_no_price_but_still_an_answer() -> None:
