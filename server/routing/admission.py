@@ -104,7 +104,7 @@ class Admission:
             return self._overload("as many requests wait as may", ticket, drain_ns, factor, now_ns)
         if ticket.request.budget_ns is None:
             return None
-        late_ns = self._lateness_ns(ticket, queue, running, factor, now_ns, policy.floor)
+        late_ns = self._lateness_ns(ticket, queue, running, policy, factor, now_ns)
         if late_ns <= 0:
             return None
         if not ticket.strict:
@@ -114,7 +114,7 @@ class Admission:
             ticket.rung_ns = ticket.rung_ns.copy()
             ticket.rung_ns[: policy.floor] = ticket.rung_ns[0]
             ticket.rung_ns[policy.floor] = ticket.rung_ns[0]
-            late_ns = self._lateness_ns(ticket, queue, running, factor, now_ns, policy.floor)
+            late_ns = self._lateness_ns(ticket, queue, running, policy, factor, now_ns)
         if late_ns <= 0:
             return None
         return self._overload("under the present load the budget cannot be kept", ticket, late_ns, factor, now_ns)
@@ -140,31 +140,55 @@ class Admission:
         least_ns = self._least_budget_ns(ticket, factor, now_ns)
         return Refusal(Outcome.REJECTED_OVERLOAD, reason, least_ns, max(1_000_000, int(wait_ns)))
 
-    def _lateness_ns(  # noqa: PLR0913, PLR0917 - who, behind whom, and when
-        self, ticket: Ticket, queue: DeadlineQueue, running: Dispatch | None, factor: float, now_ns: int, rung: int
+    def _lateness_ns(  # noqa: PLR0913, PLR0917 - as `decide`
+        self,
+        ticket: Ticket,
+        queue: DeadlineQueue,
+        running: Dispatch | None,
+        policy: Policy,
+        factor: float,
+        now_ns: int,
     ) -> float:
-        """By how much the latest of `ticket` and the strict requests behind it would be late; at most 0: nobody."""
-        row = queue.place(ticket)
-        times, excess, _, promised = queue.rows
-        times = times[:, rung] * factor
-        rest_ns = _rest_ns(running)
-        if running is not None and rest_ns:  # after this part it waits again, in its own place
-            place = queue.place(running.ticket)
-            times = np.insert(times, place, rest_ns)
-            excess = np.insert(excess, place, running.upper_ns / running.expected_ns - 1.0)
-            promised = np.insert(promised, place, running.ticket.promised_ns)
-            row += running.ticket.key < ticket.key
+        """By how much the latest of `ticket` and the strict requests behind it would be late; at most 0: nobody.
+
+        Of the time that `ticket` could wait, what the policy does not grant it counts as taken.
+        """
+        rung = policy.floor
+        row, times, excess, promised = _line(ticket, queue, running, rung, factor)
         own_ns = float(ticket.rung_ns[rung]) * factor
         busy_ns, busy_beyond_ns = _left(running, now_ns)
         beyond = times[:row] * excess[:row]
         before_ns = busy_ns + float(np.add.reduce(times[:row])) + own_ns
         squares = busy_beyond_ns**2 + float(beyond @ beyond) + (own_ns * ticket.excess) ** 2
-        late: float = before_ns + squares**0.5 - (ticket.finish_by_ns - ticket.stall_ns - now_ns)
+        slack_ns = ticket.finish_by_ns - ticket.stall_ns - now_ns
+        late: float = before_ns + squares**0.5 - slack_ns
+        if ticket.strict and ticket.request.pinned is None:
+            share = policy.share_of_wait(int(ticket.rungs[rung]), float(ticket.rung_ns[rung]))
+            late += (1.0 - share) * max(0.0, slack_ns - own_ns * (1.0 + ticket.excess))
         if row == len(times):
             return late
         ends = latest_ends(times[row:], excess[row:], before_ns, squares)
         ends -= promised[row:]
         return max(late, float(ends[ends.argmax()]) + now_ns)
+
+
+def _line(
+    ticket: Ticket, queue: DeadlineQueue, running: Dispatch | None, rung: int, factor: float
+) -> tuple[int, FloatArray, FloatArray, FloatArray]:
+    """The row that `ticket` would get, and expected times, excess and promised ends of all others, ``[K]`` each."""
+    row = queue.place(ticket)
+    times, excess, _, promised = queue.rows
+    times = times[:, rung] * factor
+    rest_ns = _rest_ns(running)
+    if running is None or not rest_ns:
+        return row, times, excess, promised
+    place = queue.place(running.ticket)  # after this part it waits again, in its own place
+    return (
+        row + (running.ticket.key < ticket.key),
+        np.insert(times, place, rest_ns),
+        np.insert(excess, place, running.upper_ns / running.expected_ns - 1.0),
+        np.insert(promised, place, running.ticket.promised_ns),
+    )
 
 
 def _left(running: Dispatch | None, now_ns: int) -> tuple[float, float]:

@@ -5,77 +5,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from server.routing.demand import Demand, Hurry
-from server.routing.ends import latest_ends
+from server.routing.view import BoolArray, FloatArray, IntArray, View
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
+__all__ = ["BacklogPrice", "BoolArray", "FloatArray", "IntArray", "LookAhead", "Policy", "View"]
 
-
-class View(NamedTuple):
-    """What a policy may look at when a request is dispatched.  All times are float64 nanoseconds.
-
-    ``C`` configurations, cheapest first; ``R`` rungs of the policy's ladder, cheapest first; ``K`` requests wait
-    behind the head, earliest deadline first.
-
-    Attributes:
-        now_ns: of the dispatch.
-        head_typical_ns: expected service time of the head, ``[C]``.
-        head_upper_ns: its upper quantile, ``[C]``; what deadlines are checked against.
-        head_slack_ns: deadline minus now; of a request without a budget, until it should be served.
-        head_part_ns: of the head's expected service time, what runs without a break at most, ``[C]``.
-        head_strict: whether the head has a budget that must be kept.
-        head_rungs: the head's configuration at each rung, int64 ``[R]``.
-        rest_base_ns: times of the profile of those behind at each rung, without `factor`, ``[K, R]``.
-        rest_excess: upper quantile over expectation, minus one, of those behind, ``[K]``.
-        rest_slack_ns: like `head_slack_ns`, ``[K]``.
-        rest_counts: who of them is to be kept in time, ``[K]``: not those who would be late even if everyone, without
-            the head, were as cheap as can be; and, behind a head with a budget, only those with one.
-        factor: what the profile's times are multiplied by to be expected now.
-    """
-
-    now_ns: int
-    head_typical_ns: FloatArray
-    head_upper_ns: FloatArray
-    head_slack_ns: float
-    head_part_ns: FloatArray
-    head_strict: bool
-    head_rungs: IntArray
-    rest_base_ns: FloatArray
-    rest_excess: FloatArray
-    rest_slack_ns: FloatArray
-    rest_counts: BoolArray
-    factor: float
-
-    def in_time(self) -> BoolArray:
-        """Configurations under which the head keeps its own deadline, ``[C]``."""
-        fits: BoolArray = self.head_upper_ns <= self.head_slack_ns
-        return fits
-
-    def rest_in_time(self) -> Callable[[int, int], bool]:
-        """Whether all who count can be in time at the rung given, behind a head of the configuration given.
-
-        What holds, holds for cheaper ones, too.
-        """
-        upper_ns = np.maximum.accumulate(self.head_upper_ns)
-        limits = self.rest_slack_ns / self.factor  # what follows is in times of the profile
-
-        def in_time(rung: int, configuration: int) -> bool:
-            head = float(self.head_typical_ns[configuration]) / self.factor
-            beyond = float(upper_ns[configuration]) / self.factor - head
-            ends = latest_ends(self.rest_base_ns[:, rung], self.rest_excess, head, beyond * beyond)
-            late: BoolArray = ends > limits
-            late &= self.rest_counts
-            return not np.count_nonzero(late)
-
-        return in_time if len(limits) else lambda *_: True
+_NEARLY = 0.97
 
 
 class Policy(Protocol):
@@ -99,6 +40,15 @@ class Policy(Protocol):
             factor: what the profile's times are multiplied by to be expected now.
         """
         return False
+
+    def share_of_wait(self, configuration: int, base_ns: float) -> float:  # noqa: ARG002 - the same for all
+        """How much of the time that it could wait a request may find taken when it is admitted, 0 to 1.
+
+        Args:
+            configuration: that it would have at the floor.
+            base_ns: its time of the profile there.
+        """
+        return 1.0
 
     def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int, *, busy: bool = True) -> None:
         """A request was offered, whether it is then admitted or not.
@@ -164,10 +114,14 @@ class BacklogPrice(Policy):
     others: an inference is not interrupted, so whoever comes meanwhile and cannot wait for its end is refused.  Each
     request expected to be refused counts as the F1 lost of the configuration at the floor.
 
-    Refusing is a choice, too, of F1 minus `refusal_cost` and no time.  At the price at which a request of mean length
-    is worth just that, the *floor*, its configuration has the most F1 per second.  A dearer price buys nothing: one
-    answer more, at the expense of F1 elsewhere that is worth more.  So admission reckons with the floor, unless the
-    engine has time to spare, and no price above it is asked but to keep a promise.
+    Refusing is a choice, too, of F1 minus `refusal_cost` and no time.  The *floor* is the dearest price at which a
+    request of mean length still gets nearly the most F1 per second.  A dearer price buys nothing: one answer more, at
+    the expense of F1 elsewhere that is worth more.  So admission reckons with the floor, unless the engine has time to
+    spare, and no price above it is asked but to keep a promise.
+
+    A long text has less F1 per second than a short one.  When not all can be served, who comes with the most should be:
+    a text with a share w < 1 of the best F1 per second at mean length may only use ``sqrt(w)`` of the time that it
+    could wait.  So as a queue grows, the longest texts are refused first, and on an idle engine nobody is.
     """
 
     def __init__(  # noqa: PLR0913 - what there is to choose from, then what to tune
@@ -192,12 +146,16 @@ class BacklogPrice(Policy):
                 requests, a refusal counting 0; 100 answers as many as can be, however badly.
         """
         self._f1 = np.maximum.accumulate(f1)
+        self._refusal_cost = refusal_cost
         worth = (self._f1 + refusal_cost) / typical_ns
-        floor = float(worth.max())
-        self._lost = float(self._f1[int(worth.argmax())])
-        prices = np.sort(np.append(_prices(self._f1, typical_ns, rungs - 1), floor))[::-1]
+        self._worth = float(worth.max())
+        dear = np.geomspace(4.0 * self._worth, self._worth, 200)
+        choices = (self._f1 - dear[:, None] * typical_ns).argmax(axis=1)
+        nearly = int((worth[choices] >= _NEARLY * self._worth).argmax())
+        prices = np.sort(np.append(_prices(self._f1, typical_ns, rungs - 1), dear[nearly]))[::-1]
         self._prices = prices[:, None]
-        self._floor = int((prices > floor).sum())
+        self._floor = int((prices > dear[nearly]).sum())
+        self._lost = float(self._f1[choices[nearly]])
         self._foresight = foresight
         self._seen: tuple[FloatArray, IntArray] = (np.zeros(0), np.zeros(0, dtype=np.int64))  # asked for twice in a row
         self._demand = Demand(rungs, memory_ns)
@@ -221,6 +179,11 @@ class BacklogPrice(Policy):
     def spares(self, factor: float) -> bool:
         """Whether the engine has more time than is asked for at the floor."""
         return self._demand.load(self._floor) * factor <= 1.0
+
+    def share_of_wait(self, configuration: int, base_ns: float) -> float:
+        """The root of its F1 per second over the best at mean length; see the class."""
+        worth = (float(self._f1[configuration]) + self._refusal_cost) / base_ns
+        return min(1.0, math.sqrt(worth / self._worth))
 
     def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int, *, busy: bool = True) -> None:
         """Count it into the demand, and into the hurry if it found the engine busy."""

@@ -111,6 +111,20 @@ def test_the_floor_is_the_rung_of_the_most_f1_per_second() -> None:
     assert LookAhead(POOR).floor == 0
 
 
+def test_of_rungs_with_nearly_the_most_f1_per_second_the_floor_is_the_dearest() -> None:
+    for cheapest_f1, wanted in ((38.4, 1), (39.4, 0)):  # 4.8 and 4.925 per ms; the most is 5, at 14 ms
+        policy = BacklogPrice(np.array([cheapest_f1, 70.0, 76.0]), POOR_BASE)
+        assert policy.ladder(POOR_BASE)[policy.floor] == wanted
+
+
+def test_a_text_with_less_f1_per_second_may_use_less_of_the_time_that_it_could_wait() -> None:
+    policy = BacklogPrice(POOR, POOR_BASE)
+    assert policy.share_of_wait(1, float(POOR_BASE[1])) == 1.0
+    assert policy.share_of_wait(1, float(POOR_BASE[1]) / 3) == 1.0
+    assert math.isclose(policy.share_of_wait(1, float(POOR_BASE[1]) * 4), 0.5)
+    assert LookAhead(POOR).share_of_wait(1, 1e12) == 1.0
+
+
 def test_the_engine_has_time_to_spare_up_to_full_load_at_the_floor() -> None:
     for gap_ms, wanted in ((20.0, True), (10.0, False)):  # 14 ms each at the floor
         policy = BacklogPrice(POOR, POOR_BASE)

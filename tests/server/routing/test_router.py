@@ -164,9 +164,21 @@ def test_who_comes_behind_a_long_text_waits_for_its_parts_to_come() -> None:
     server = router()
     admitted(server.admit(Request((384,) * 20, 0, 850 * MS, pinned=2), 0))
     started(server, 0)
-    refusal = refused(server.admit(Request((384,) * 20, 0, 860 * MS), 0))  # 192 ms, behind 768
+    refusal = refused(server.admit(Request((384,) * 20, 0, 860 * MS, pinned=0), 0))  # 192 ms, behind 768
     assert refusal.outcome is Outcome.REJECTED_OVERLOAD
-    admitted(server.admit(Request((384,) * 20, 0, 860 * MS + refusal.retry_after_ns + 1_000), 0))
+    admitted(server.admit(Request((384,) * 20, 0, 860 * MS + refusal.retry_after_ns + 1_000, pinned=0), 0))
+
+
+def test_as_a_queue_grows_long_texts_are_refused_before_short_ones_and_none_on_an_idle_engine() -> None:
+    server = router()
+    assert isinstance(server.admit(Request((384,) * 4, 0, 200 * MS), 0), Ticket)
+    taken = {
+        tokens: [isinstance(server.admit(Request((tokens,), 0, 200 * MS), 0), Ticket) for _ in range(30)]
+        for tokens in (384, 100)
+    }
+    assert taken[384][0]
+    assert not taken[384][-1]
+    assert taken[100][0], "where no long one is taken any more, a short one is"
 
 
 def test_the_least_budget_counts_what_came_before_admission() -> None:
