@@ -11,7 +11,7 @@ import multiprocessing
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +20,7 @@ import typer
 from benchmarks.report import Document, finish, plain_errors, say
 from benchmarks.simulation.checks import Results, checks
 from benchmarks.simulation.contest import POLICIES, contest
+from benchmarks.simulation.host import StallRate
 from benchmarks.simulation.plots import plot
 from benchmarks.simulation.scores import Scores
 from benchmarks.simulation.tables import table, traces_document
@@ -41,6 +42,7 @@ class SimulateOptions:
         seeds: of each trace, from 0.
         seconds: stop each trace after that many; None runs it whole.
         workers: processes.
+        stalls: of the host; the traces that the checks are about have none.
     """
 
     traces: tuple[str, ...] = tuple(SPECS)
@@ -48,6 +50,7 @@ class SimulateOptions:
     seeds: int = 5
     seconds: float | None = None
     workers: int = _MOST_WORKERS
+    stalls: StallRate | None = None
 
     def __post_init__(self) -> None:
         for names, known, what in ((self.traces, tuple(SPECS), "trace"), (self.policies, POLICIES, "policy")):
@@ -62,7 +65,9 @@ def run_all(world: World, options: SimulateOptions) -> Results:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
         begun = {
-            (trace, seed): pool.submit(contest, trace, seed, world, options.policies, seconds=options.seconds)
+            (trace, seed): pool.submit(
+                contest, trace, seed, world, options.policies, seconds=options.seconds, stalls=options.stalls
+            )
             for trace in options.traces
             for seed in range(options.seeds)
         }
@@ -84,6 +89,7 @@ def document(world: World, results: Results, options: SimulateOptions) -> Docume
         "unit_budget_ms": round(world.unit_budget_ns / 1e6, 3),
         "seeds": options.seeds,
         "seconds": options.seconds,
+        "stalls": None if options.stalls is None else asdict(options.stalls),
         "checks": [{"trace": c.trace, "what": c.text, "figure": c.figure, "holds": c.holds} for c in found],
         "traces": traces_document(results),
         "broken": [str(each) for each in found if not each.holds],
@@ -117,6 +123,10 @@ def simulate(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer 
     workers: Annotated[int, typer.Option(min=1, max=_MOST_WORKERS, help="Processes.")] = _MOST_WORKERS,
     out: Annotated[Path | None, typer.Option("--json", help="Write the document to this file, too.")] = None,
     plots: Annotated[Path | None, typer.Option(help="Write pictures into this folder (needs matplotlib).")] = None,
+    stalls: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="PER_SECOND MEAN_MS", help="Let the host stall; no limit is about that."),
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One seed, the first 30 s of each trace.")] = False,  # noqa: FBT002
 ) -> None:
     """Compare policies under a virtual clock; the last line is one JSON document."""
@@ -126,6 +136,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer 
         seeds=1 if quick else seeds,
         seconds=QUICK_SECONDS if quick else None,
         workers=workers,
+        stalls=None if stalls is None else StallRate(*stalls),
     )
     world = load_world(store if store is not None else packaged_store(), model, profile)
     say(f"table: {world.table_source}; profile: {world.profile_source}")

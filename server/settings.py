@@ -91,7 +91,7 @@ class Settings(BaseSettings):
         default=0.005,
         gt=0,
         lt=0.5,
-        description="Share of admitted requests with a budget that may be late in the long run.",
+        description="Share of admitted requests with a budget that may be late by a stall they could have outlasted.",
     )
     refusal_cost: float = Field(
         default=0.0,

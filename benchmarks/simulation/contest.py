@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from benchmarks.simulation.adapter import MakeRouter, ServerRouter, own_policy
 from benchmarks.simulation.baselines import Clipper, Fixed, SlackFit, fitting
+from benchmarks.simulation.host import StallRate
 from benchmarks.simulation.intervals import Infaas, Proteus
 from benchmarks.simulation.loop import simulate
 from benchmarks.simulation.oracle import bound
@@ -42,6 +43,7 @@ def contest(  # noqa: PLR0913 - one run, said in full
     policies: Sequence[str] = POLICIES,
     *,
     seconds: float | None = None,
+    stalls: StallRate | None = None,
     make_router: MakeRouter = ServerRouter,
 ) -> dict[str, Scores]:
     """The figures of each of `policies` on one trace; the same configuration fixed is run once.
@@ -50,7 +52,7 @@ def contest(  # noqa: PLR0913 - one run, said in full
         ValueError: no such trace or policy.
         RuntimeError: a request was lost.
     """
-    trace = make_trace(name, seed, world, seconds=seconds)
+    trace = make_trace(name, seed, world, seconds=seconds, stalls=stalls)
     fixed: dict[int, Scores] = {}
     found: dict[str, Scores] = {}
     for policy in policies:

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.simulation.host import Host
+from benchmarks.simulation.host import Host, StallRate
 from benchmarks.simulation.world import FloatArray, World, lengths_at, residuals_at
 
 IntArray = NDArray[np.int64]
@@ -141,14 +141,17 @@ SPECS: dict[str, Spec] = {
 """Loads in percent of the full configuration's capacity.  diurnal: one sine from 30% to 180% and back."""
 
 
-def make_trace(name: str, seed: int, world: World, *, seconds: float | None = None) -> Trace:
+def make_trace(
+    name: str, seed: int, world: World, *, seconds: float | None = None, stalls: StallRate | None = None
+) -> Trace:
     """The trace `name` with every draw seeded by `seed`, and no draw the same as another trace's.
 
     Args:
         name: one of `SPECS`.
-        seed: arrivals, lengths, budgets and residuals have a generator each.
+        seed: arrivals, lengths, budgets, residuals and stalls have a generator each.
         world: gives capacity, lengths and times.
         seconds: stop after that many.
+        stalls: of the host; it has none if not given.
 
     Raises:
         ValueError: no such trace.
@@ -157,8 +160,8 @@ def make_trace(name: str, seed: int, world: World, *, seconds: float | None = No
         raise ValueError(f"there is no trace {name!r:.40} (there are: {', '.join(SPECS)})")
     spec = SPECS[name]
     length = min(spec.seconds, seconds or spec.seconds)
-    arrivals, lengths, budgets, residuals = (
-        np.random.default_rng([seed, part, zlib.crc32(name.encode())]) for part in range(4)
+    arrivals, lengths, budgets, residuals, pauses = (
+        np.random.default_rng([seed, part, zlib.crc32(name.encode())]) for part in range(5)
     )
     arrival_ns = _arrivals(spec, length, world.capacity, arrivals)
     count = len(arrival_ns)
@@ -174,7 +177,10 @@ def make_trace(name: str, seed: int, world: World, *, seconds: float | None = No
         group=group,
         labels=tuple(each.label for each in spec.budgets),
         residual=residuals_at(world.profile, residuals.random(count)),
-        host=Host(None if spec.slow_at is None else int(spec.slow_at * SECOND_NS)),
+        host=Host(
+            None if spec.slow_at is None else int(spec.slow_at * SECOND_NS),
+            stalls=() if stalls is None else stalls.drawn(length, pauses),
+        ),
         step=spec.step,
     )
 

@@ -2,43 +2,50 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
+from server.routing.ends import latest_ends
 from server.routing.latency_model import LatencyModel, Work
 from server.routing.outcomes import Outcome
+from server.routing.policy import Policy
 from server.routing.queue import DeadlineQueue
 from server.routing.ticket import Dispatch, Refusal, Request, Ticket
 
 FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+
+_TRIAL_NS = 100_000_000
+_MOST_KEPT = 0.25  # of the slack, for stalls: more turns away more than stalls ever make late
+
+
+_TRIAL_NS = 100_000_000
+_MOST_KEPT = 0.25  # of the slack, for stalls: more turns away more than stalls ever make late
 
 
 class Admission:
     """Decides on requests, in order of arrival.
 
     A request with a budget is taken if, at a rung that the policy names and with everyone in order of deadlines, it and
-    every request with a budget behind it would end in time: expected times of all before, plus the root of the sum of
-    squares of what each may take beyond (`View.rest_in_time` has the same rule).
+    every request with a budget behind it would end in time (`latest_ends`), with what each keeps back for stalls.
+
+    Who refuses learns nothing.  So an idle engine that has learned nothing for `_TRIAL_NS` takes a request that it
+    could serve in time if it were as fast as at first, at the cheapest, and learns whether it is.
     """
 
     def __init__(self, model: LatencyModel, reserve_ns: int, patience_ns: int) -> None:
         self._model = model
         self._reserve_ns = reserve_ns
         self._patience_ns = patience_ns
+        self._tried_ns = -_TRIAL_NS
 
-    def decide(  # noqa: PLR0913 - who, behind whom, when, and by which rule
+    def decide(  # noqa: PLR0913, PLR0917 - who, behind whom, when, and by whose rule
         self,
         ticket: Ticket,
         queue: DeadlineQueue,
         running: Dispatch | None,
+        policy: Policy,
         factor: float,
         now_ns: int,
-        *,
-        floor: int = 0,
-        spares: bool = False,
     ) -> Refusal | None:
         """Why `ticket`, made by `ticket`, must not be pushed into `queue`; None if it may.
 
@@ -46,98 +53,142 @@ class Admission:
             ticket: of the request that is offered.
             queue: who waits.
             running: what occupies the engine.
+            policy: names the rung at which everyone must be in time, and says whether `ticket` may come in at the
+                cheapest rung, if it is in time there alone; it then counts as that at every rung up to the floor.
             factor: what the profile's times are multiplied by to be expected now.
             now_ns: of the offer.
-            floor: rung at which everyone must be in time.
-            spares: whether `ticket` may come in at the cheapest rung, if it is in time there alone; it then counts as
-                that for everyone who looks at it at a rung up to the floor.
         """
-        request = ticket.request
-        least_ns = self._least_budget_ns(ticket, factor, now_ns)
-        hopeless = _hopeless(ticket, least_ns, now_ns) if ticket.strict else None
-        if hopeless is not None:
-            return hopeless
-        if queue.full:
-            drain_ns = float(queue.times_ns()[:, 0].sum()) * factor
-            return _overload("as many requests wait as may", least_ns, drain_ns)
-        if request.budget_ns is None:
-            return None
-        if not ticket.strict:
-            ticket.hastened = self._lateness_ns(ticket, queue, running, factor, now_ns, floor) > 0
-            return None
-        late_ns = self._lateness_ns(ticket, queue, running, factor, now_ns, floor)
-        if late_ns > 0 and spares and ticket.rung_ns[0] < ticket.rung_ns[floor]:
-            ticket.rung_ns = np.concatenate((np.repeat(ticket.rung_ns[:1], floor + 1), ticket.rung_ns[floor + 1 :]))
-            late_ns = self._lateness_ns(ticket, queue, running, factor, now_ns, floor)
-        if late_ns > 0:
-            return _overload("under the present load the budget cannot be kept", least_ns, late_ns)
+        refusal = self._refusal(ticket, queue, running, policy, factor, now_ns)
+        if refusal is None or running is not None or len(queue) or not self._tries(ticket, now_ns):
+            return refusal
+        ticket.hastened = True
         return None
 
-    def may_wait_ns(self, request: Request, work: Work, factor: float, now_ns: int) -> float:
-        """How long the engine may let `request` wait; infinite without a budget that must be kept."""
-        if request.budget_ns is None or request.best_effort:
-            return math.inf
-        tails = self._model.tails(work.length_class, now_ns)
-        after_ns = self._model.answer_upper_ns(work, factor, now_ns) + self._reserve_ns
-        return float(request.arrival_ns + request.budget_ns - now_ns - work.base_ns[0] * factor * tails[0] - after_ns)
+    def limits_ns(self, request: Request, work: Work, factor: float, tail: float, now_ns: int) -> tuple[int, int]:
+        """The deadline, and when inference must have ended for it to be kept; without a budget, when it should have.
 
-    def ticket(  # noqa: PLR0913, PLR0917 - what a ticket says
-        self, request: Request, work: Work, rungs: IntArray, sequence: int, factor: float, now_ns: int
-    ) -> Ticket:
-        """The ticket that `request` would get."""
-        tails = self._model.tails(work.length_class, now_ns)
+        Args:
+            request: as offered.
+            work: its inference.
+            factor: what the profile's times are multiplied by to be expected now.
+            tail: upper quantile over expectation at the richest configuration.
+            now_ns: of the offer.
+        """
         budget_ns = request.budget_ns
         if budget_ns is None:  # patience is for waiting: the best answer may take its time
-            budget_ns = self._patience_ns + int(work.base_ns[-1] * factor * tails[-1])
-        deadline_ns = request.arrival_ns + budget_ns
+            budget_ns = self._patience_ns + int(work.base_ns[-1] * factor * tail)
         after_ns = int(self._model.answer_upper_ns(work, factor, now_ns)) + self._reserve_ns
-        return Ticket(
-            request=request,
-            sequence=sequence,
-            work=work,
-            strict=request.budget_ns is not None and not request.best_effort,
-            deadline_ns=deadline_ns,
-            finish_by_ns=deadline_ns - after_ns,
-            rungs=rungs,
-            rung_ns=work.base_ns[rungs],
-            excess=float(tails[rungs[0]]) - 1.0,
-        )
+        deadline_ns = request.arrival_ns + budget_ns
+        return deadline_ns, deadline_ns - after_ns
+
+    def stall_ns(self, ticket: Ticket, factor: float, now_ns: int) -> float:
+        """What `ticket` keeps back for stalls while it waits; nothing that would refuse it on an idle engine."""
+        slack_ns = ticket.finish_by_ns - now_ns
+        return self._model.stall_ns(min(_MOST_KEPT * slack_ns, slack_ns - ticket.least_ns(factor)), slack_ns)
+
+    def _refusal(  # noqa: PLR0911, PLR0913, PLR0917 - as `decide`; a return for each reason
+        self,
+        ticket: Ticket,
+        queue: DeadlineQueue,
+        running: Dispatch | None,
+        policy: Policy,
+        factor: float,
+        now_ns: int,
+    ) -> Refusal | None:
+        if ticket.strict and now_ns + ticket.least_ns(factor) > ticket.finish_by_ns:
+            hopeless = _hopeless(ticket, self._least_budget_ns(ticket, factor, now_ns), now_ns)
+            if hopeless is not None:
+                return hopeless
+        if queue.full:
+            drain_ns = float(queue.rows.times_ns[:, 0].sum()) * factor
+            return self._overload("as many requests wait as may", ticket, drain_ns, factor, now_ns)
+        if ticket.request.budget_ns is None:
+            return None
+        late_ns = self._lateness_ns(ticket, queue, running, policy, factor, now_ns)
+        if late_ns <= 0:
+            return None
+        if not ticket.strict:
+            ticket.hastened = True
+            return None
+        if ticket.rung_ns[0] < ticket.rung_ns[policy.floor] and policy.spares(factor):
+            ticket.rung_ns = ticket.rung_ns.copy()
+            ticket.rung_ns[: policy.floor] = ticket.rung_ns[0]
+            ticket.rung_ns[policy.floor] = ticket.rung_ns[0]
+            late_ns = self._lateness_ns(ticket, queue, running, policy, factor, now_ns)
+        if late_ns <= 0:
+            return None
+        return self._overload("under the present load the budget cannot be kept", ticket, late_ns, factor, now_ns)
+
+    def _tries(self, ticket: Ticket, now_ns: int) -> bool:
+        """Whether it is time to try `ticket` although it seems hopeless; says so once per `_TRIAL_NS` at most."""
+        model = self._model
+        at_first_ns = float(ticket.rung_ns[0]) * model.trim * model.first_tail
+        after_ns = model.answer_upper_ns(ticket.work, model.trim, now_ns) + self._reserve_ns
+        known_ns = max(model.learned_ns, self._tried_ns)
+        if now_ns + at_first_ns + after_ns > ticket.deadline_ns or now_ns - known_ns < _TRIAL_NS or not ticket.strict:
+            return False
+        self._tried_ns = now_ns
+        return True
 
     def _least_budget_ns(self, ticket: Ticket, factor: float, now_ns: int) -> int:
         """The least budget that an idle server, at the profile's own speed or its present one, keeps for it."""
         factor = min(self._model.trim, factor)
-        inference_ns = float(ticket.rung_ns[0]) * factor * (1.0 + ticket.excess)
         after_ns = self._model.answer_upper_ns(ticket.work, factor, now_ns)
-        return ticket.request.prepared_ns + int(inference_ns + after_ns) + self._reserve_ns
+        return ticket.request.prepared_ns + int(ticket.least_ns(factor) + after_ns) + self._reserve_ns
 
-    def _lateness_ns(  # noqa: PLR0913, PLR0917 - who, behind whom, and when
-        self, ticket: Ticket, queue: DeadlineQueue, running: Dispatch | None, factor: float, now_ns: int, rung: int
+    def _overload(self, reason: str, ticket: Ticket, wait_ns: float, factor: float, now_ns: int) -> Refusal:
+        least_ns = self._least_budget_ns(ticket, factor, now_ns)
+        return Refusal(Outcome.REJECTED_OVERLOAD, reason, least_ns, max(1_000_000, int(wait_ns)))
+
+    def _lateness_ns(  # noqa: PLR0913, PLR0917 - as `decide`
+        self,
+        ticket: Ticket,
+        queue: DeadlineQueue,
+        running: Dispatch | None,
+        policy: Policy,
+        factor: float,
+        now_ns: int,
     ) -> float:
-        """By how much the latest of `ticket` and the strict requests behind it would be late; at most 0: nobody."""
-        row = queue.place(ticket)
-        busy_ns, busy_excess_ns = _left(running, now_ns)
-        cheapest, promised = queue.times_ns()[:, rung] * factor, queue.promised_ns()
-        squares = queue.excess() * cheapest
-        squares *= squares
-        rest_ns = _rest_ns(running)
-        if running is not None and rest_ns:  # after this part it waits again, in its own place
-            place = queue.place(running.ticket)
-            cheapest = np.insert(cheapest, place, rest_ns)
-            squares = np.insert(squares, place, (rest_ns * (running.upper_ns / running.expected_ns - 1.0)) ** 2)
-            promised = np.insert(promised, place, running.ticket.finish_by_ns if running.ticket.strict else np.inf)
-            row += running.ticket.key < ticket.key
+        """By how much the latest of `ticket` and the strict requests behind it would be late; at most 0: nobody.
+
+        Of the time that `ticket` could wait, what the policy does not grant it counts as taken.
+        """
+        rung = policy.floor
+        row, times, excess, promised = _line(ticket, queue, running, rung, factor)
         own_ns = float(ticket.rung_ns[rung]) * factor
-        before_ns = busy_ns + float(np.add.reduce(cheapest[:row])) + own_ns
-        before_squares = busy_excess_ns**2 + float(np.add.reduce(squares[:row])) + (own_ns * ticket.excess) ** 2
-        late: float = before_ns + before_squares**0.5 - (ticket.finish_by_ns - now_ns)
-        if row == len(cheapest):
+        busy_ns, busy_beyond_ns = _left(running, now_ns)
+        beyond = times[:row] * excess[:row]
+        before_ns = busy_ns + float(np.add.reduce(times[:row])) + own_ns
+        squares = busy_beyond_ns**2 + float(beyond @ beyond) + (own_ns * ticket.excess) ** 2
+        slack_ns = ticket.finish_by_ns - ticket.stall_ns - now_ns
+        late: float = before_ns + squares**0.5 - slack_ns
+        if ticket.strict and ticket.request.pinned is None:
+            share = policy.share_of_wait(int(ticket.rungs[rung]), float(ticket.rung_ns[rung]))
+            late += (1.0 - share) * max(0.0, slack_ns - own_ns * (1.0 + ticket.excess))
+        if row == len(times):
             return late
-        spread = np.add.accumulate(squares[row:])
-        spread += before_squares
-        ends = np.sqrt(spread, out=spread)
-        ends += np.add.accumulate(cheapest[row:])
+        ends = latest_ends(times[row:], excess[row:], before_ns, squares)
         ends -= promised[row:]
-        return max(late, float(np.maximum.reduce(ends)) + before_ns + now_ns)
+        return max(late, float(ends[ends.argmax()]) + now_ns)
+
+
+def _line(
+    ticket: Ticket, queue: DeadlineQueue, running: Dispatch | None, rung: int, factor: float
+) -> tuple[int, FloatArray, FloatArray, FloatArray]:
+    """The row that `ticket` would get, and expected times, excess and promised ends of all others, ``[K]`` each."""
+    row = queue.place(ticket)
+    times, excess, _, promised = queue.rows
+    times = times[:, rung] * factor
+    rest_ns = _rest_ns(running)
+    if running is None or not rest_ns:
+        return row, times, excess, promised
+    place = queue.place(running.ticket)  # after this part it waits again, in its own place
+    return (
+        row + (running.ticket.key < ticket.key),
+        np.insert(times, place, rest_ns),
+        np.insert(excess, place, running.upper_ns / running.expected_ns - 1.0),
+        np.insert(promised, place, running.ticket.promised_ns),
+    )
 
 
 def _left(running: Dispatch | None, now_ns: int) -> tuple[float, float]:
@@ -168,7 +219,3 @@ def _rest_ns(running: Dispatch | None) -> float:
         return 0.0
     left = running.ticket.work.windows - running.first_window - running.windows
     return running.expected_ns / running.windows * left
-
-
-def _overload(reason: str, least_ns: int, wait_ns: float) -> Refusal:
-    return Refusal(Outcome.REJECTED_OVERLOAD, reason, least_ns, max(1_000_000, int(wait_ns)))

@@ -11,6 +11,7 @@ FloatArray = NDArray[np.float64]
 
 
 _MOST_OF_ONE = 0.25
+_NONE = np.zeros(0)
 
 
 class Demand:
@@ -24,8 +25,7 @@ class Demand:
     """
 
     def __init__(self, rungs: int, memory_ns: float) -> None:
-        self._all = np.zeros(rungs)
-        self._behind = np.zeros(rungs)
+        self._asked = np.zeros((2, rungs))  # by all, and by those that found the engine busy
         self._busy = 0.0
         self._memory_ns = memory_ns
         self._last_ns: int | None = None
@@ -33,29 +33,23 @@ class Demand:
     def observe(self, times_ns: FloatArray, now_ns: int, *, busy: bool = True) -> None:
         """A request that takes `times_ns`, ``[rungs]``, was offered, while the engine was `busy` or not."""
         self._fade(now_ns)
-        counted = self._counted(times_ns)
-        self._all += counted
-        if busy:
-            self._behind += counted
+        self._asked[: 1 + busy] += self._counted(times_ns)
 
     def busy(self, expected_ns: float, now_ns: int) -> None:
         """An inference has begun."""
         self._fade(now_ns)
         self._busy += min(expected_ns, self._memory_ns)
 
-    def load(self, without_ns: FloatArray | None = None) -> FloatArray:
-        """Engine time asked for per unit of time, ``[rungs]``; 1.0 is all that one engine has.
+    def load(self, rung: int, without_ns: float = 0.0) -> float:
+        """Engine time asked for per unit of time at one rung; 1.0 is all that one engine has.
 
         Args:
-            without_ns: times of one request among those observed that is not to count, ``[rungs]``.
+            rung: at which everyone is.
+            without_ns: time of one request among those observed that is not to count.
         """
-        own = 0.0 if without_ns is None else self._counted(without_ns)
-        load: FloatArray = np.minimum((self._all - own) / self._memory_ns, (self._behind - own) / self._busy_ns())
-        return np.maximum(0.0, load, out=load)
-
-    def load_at(self, rung: int) -> float:
-        """`load` at one rung."""
-        return float(min(self._all[rung] / self._memory_ns, self._behind[rung] / self._busy_ns()))
+        without_ns = min(without_ns, _MOST_OF_ONE * self._memory_ns)
+        asked_ns, behind_ns = float(self._asked[0, rung]), float(self._asked[1, rung])
+        return max(0.0, min((asked_ns - without_ns) / self._memory_ns, (behind_ns - without_ns) / self._busy_ns()))
 
     def _busy_ns(self) -> float:
         return min(max(self._busy, self._memory_ns / 8), self._memory_ns)
@@ -67,8 +61,7 @@ class Demand:
     def _fade(self, now_ns: int) -> None:
         if self._last_ns is not None and now_ns > self._last_ns:
             share = math.exp((self._last_ns - now_ns) / self._memory_ns)
-            self._all *= share
-            self._behind *= share
+            self._asked *= share
             self._busy *= share
         self._last_ns = now_ns
 
@@ -97,11 +90,9 @@ class Hurry:
 
     def refused_by(self, times_ns: FloatArray, now_ns: int) -> FloatArray:
         """Expected refusals by an inference of each of `times_ns`, ``[N]``."""
-        since_ns = max(
-            now_ns - self._memory_ns, self._offers.oldest_ns, self._busy.oldest_ns
-        )  # both over the same time
-        waits = self._offers.since(since_ns)
-        waits = waits[waits < np.maximum.reduce(times_ns)]
+        # both over the same time
+        since_ns = max(now_ns - self._memory_ns, self._offers.oldest_ns, self._busy.oldest_ns)
+        waits = self._offers.since(since_ns, max(times_ns.tolist()))
         if not len(waits):
             return np.zeros(len(times_ns))
         busy_ns = max(float(np.add.reduce(self._busy.since(since_ns))), self._memory_ns / 16)
@@ -121,7 +112,7 @@ class _Ring:
 
     def __init__(self, most: int) -> None:
         self._when = np.full(most, -math.inf)
-        self._values = np.zeros(most)
+        self._values = np.full(most, math.inf)
         self._next = 0
         self.oldest_ns = -math.inf
 
@@ -131,6 +122,7 @@ class _Ring:
         self._next = (self._next + 1) % len(self._when)
         self.oldest_ns = float(self._when[self._next])
 
-    def since(self, ns: float) -> FloatArray:
-        """Values added at `ns` or later, in no order."""
-        return self._values[self._when >= ns]
+    def since(self, ns: float, below: float = math.inf) -> FloatArray:
+        """Values less than `below` that were added at `ns` or later, in no order."""
+        which = (self._values < below).nonzero()[0]
+        return self._values[which[self._when[which] >= ns]] if len(which) else _NONE

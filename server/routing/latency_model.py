@@ -1,13 +1,14 @@
-"""What a request will take: profile x trim x scale factor x calibrated tail.
+"""What a request will take: profile x trim x scale factor x calibrated spread, and what to keep back for stalls.
 
 See README.md in this folder for the formulas and for how the bias of choosing by prediction is handled.
 """
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from server.routing.profile import LatencyProfile
 from server.routing.quantile import QuantileTracker
 from server.routing.scale import ScaleFactor
+from server.routing.stalls import Stalls
 
 FloatArray = NDArray[np.float64]
 
@@ -24,11 +26,13 @@ _THIN = 400.0  # ratios after which a class trusts its own tail as much as the c
 _REFINE_GAIN = 0.02
 _REFINE_LIMIT = 2.0
 _LEAST_ANSWER_NS = 100_000.0
-_MOST_FIRST_TAIL = 1.6  # a profile measured beside other work must not shut the door
+_BEYOND = 0.02  # share of ratios beyond the tail; what they take beyond it counts as a stall
+_GAIN = 0.05
+_MOST_TAIL = 1.6  # a larger ratio is no spread of service times but a stall, which must not shut the door
+_MOST_ANSWER_TAIL = 4.0
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """The inference of one request, in times of the profile.
 
     Attributes:
@@ -49,9 +53,10 @@ class Work:
 class _ClassTail:
     """One common tail and one per class; a class with little news leans on the common one."""
 
-    def __init__(self, initial: float, miss: float, classes: int) -> None:
-        self._common = QuantileTracker(initial, miss=miss)
-        self._own = [QuantileTracker(initial, miss=miss) for _ in range(classes)]
+    def __init__(self, initial: float, classes: int) -> None:
+        self._common, *self._own = (
+            QuantileTracker(initial, miss=_BEYOND, gain=_GAIN, ceiling=_MOST_TAIL) for _ in range(1 + classes)
+        )
 
     def value(self, index: int) -> float:
         own = self._own[index]
@@ -73,6 +78,8 @@ class LatencyModel:
     Attributes:
         profile: of this host.
         trim: what the profile's times are multiplied with before the scale factor; moved by the slow loop alone.
+        first_tail: upper quantile over expectation before anything is learned.
+        learned_ns: when inference was last observed; minus infinity before.
     """
 
     def __init__(self, profile: LatencyProfile, *, late_share: float = 0.005) -> None:
@@ -80,19 +87,22 @@ class LatencyModel:
 
         Args:
             profile: of this host.
-            late_share: share of predictions that may be exceeded in the long run; half of it is granted to
-                inference, half to what follows it.
+            late_share: share of requests that may be late in the long run although they need not have been.
+
+        Raises:
+            ValueError: a share outside (0, 1).
         """
         self.profile = profile
         self.trim = 1.0
+        self.learned_ns = -math.inf
         self._scale = ScaleFactor()
         configurations = len(profile.configurations)
         self._group = [i * _CONFIGURATION_CLASSES // configurations for i in range(configurations)]
-        miss = late_share / 2
-        first = min(profile.residual(1.0 - miss), _MOST_FIRST_TAIL)
-        self._first_tail = QuantileTracker(first, miss=miss).value
-        self._tail = _ClassTail(first, miss, _CONFIGURATION_CLASSES * (len(_LENGTH_EDGES) + 1))
-        self._answer_tail = QuantileTracker(max(2.0, first), miss=miss, ceiling=16.0)
+        first = profile.residual(1.0 - _BEYOND)
+        self._tail = _ClassTail(first, _CONFIGURATION_CLASSES * (len(_LENGTH_EDGES) + 1))
+        self.first_tail = self._tail.value(0)
+        self._answer_tail = QuantileTracker(max(2.0, first), miss=_BEYOND, gain=_GAIN, ceiling=_MOST_ANSWER_TAIL)
+        self._stalls = Stalls(late_share)
         self._refined = np.ones((configurations, len(_LENGTH_EDGES) + 1))
         self._last_seen_ns: list[int | None] = [None] * configurations
         self._tails = np.ones((len(_LENGTH_EDGES) + 1, configurations))
@@ -128,18 +138,24 @@ class LatencyModel:
     def tails(self, length_class: int, now_ns: int) -> FloatArray:
         """Upper quantile over expectation of inference per configuration, float64 ``[C]``; not to be written to.
 
+        Stalls are beside it.
+
         In silence it returns to that of the profile's residuals as the scale factor does to 1, for the same reason.
         """
         row: FloatArray = self._tails[length_class]
         memory = self._scale.memory(now_ns)
         if memory == 1.0:
             return row
-        faded: FloatArray = self._first_tail ** (1.0 - memory) * row**memory
+        faded: FloatArray = self.first_tail ** (1.0 - memory) * row**memory
         return faded
 
     def answer_upper_ns(self, work: Work, factor: float, now_ns: int) -> float:
         """Upper quantile of the time from the end of inference to the answer, on a host that is slower by `factor`."""
         return _answer_ns(work, factor) * self._answer_tail.faded(self._scale.memory(now_ns))
+
+    def stall_ns(self, spare_ns: float, at_risk_ns: float) -> float:
+        """What to keep back for stalls of what could be, `spare_ns`, over `at_risk_ns`: see `Stalls`."""
+        return self._stalls.allowance_ns(spare_ns, at_risk_ns)
 
     def observe(  # noqa: PLR0913 - one observation
         self, work: Work, configuration: int, *, share: float, expected_ns: float, observed_ns: int, now_ns: int
@@ -157,16 +173,21 @@ class LatencyModel:
         if observed_ns <= 0 or expected_ns <= 0.0:
             return
         self._forget(now_ns)
+        tail = float(self._tails[work.length_class][configuration])
+        self._stalls.observe(observed_ns - expected_ns * tail, observed_ns)
         base = float(work.base_ns[configuration]) * share
         self._refine(work, configuration, observed_ns / (base * self.factor(now_ns)))
         self._scale.observe(observed_ns / (base * self.trim), now_ns)
-        self._tail.observe(self._class(configuration, work.length_class), observed_ns / expected_ns)
-        self._refresh(work.length_class)
-        self._last_seen_ns[configuration] = now_ns
+        if observed_ns <= _MOST_TAIL * expected_ns:
+            self._tail.observe(self._class(configuration, work.length_class), observed_ns / expected_ns)
+            self._refresh(work.length_class)
+        self._last_seen_ns[configuration] = self.learned_ns = now_ns
 
     def observe_answer(self, work: Work, factor: float, observed_ns: int) -> None:
         """Learn from the time between the end of inference and the answer; `factor` is that of the dispatch."""
-        self._answer_tail.observe(observed_ns / _answer_ns(work, factor))
+        expected_ns = _answer_ns(work, factor)
+        self._stalls.observe(observed_ns - expected_ns * self._answer_tail.value, observed_ns)
+        self._answer_tail.observe(observed_ns / expected_ns)
 
     def stalest(self, now_ns: int, older_than_ns: int, below: int) -> int | None:
         """Of the first `below` configurations the one not observed for longest, if longer than `older_than_ns`.

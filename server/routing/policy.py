@@ -5,84 +5,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from server.routing.demand import Demand, Hurry
+from server.routing.view import BoolArray, FloatArray, IntArray, View
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
+__all__ = ["BacklogPrice", "BoolArray", "FloatArray", "IntArray", "LookAhead", "Policy", "View"]
 
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What a policy may look at when a request is dispatched.  All times are float64 nanoseconds.
-
-    ``C`` configurations, cheapest first; ``R`` rungs of the policy's ladder, cheapest first; ``K`` requests wait
-    behind the head, earliest deadline first.
-
-    Attributes:
-        now_ns: of the dispatch.
-        head_typical_ns: expected service time of the head, ``[C]``.
-        head_upper_ns: its upper quantile, ``[C]``; what deadlines are checked against.
-        head_slack_ns: deadline minus now; of a request without a budget, until it should be served.
-        head_part_ns: of the head's expected service time, what runs without a break at most, ``[C]``.
-        head_strict: whether the head has a budget that must be kept.
-        head_rungs: the head's configuration at each rung, int64 ``[R]``.
-        rest_base_ns: times of the profile of those behind at each rung, without `factor`, ``[K, R]``.
-        rest_excess: upper quantile over expectation, minus one, of those behind, ``[K]``.
-        rest_slack_ns: like `head_slack_ns`, ``[K]``.
-        rest_counts: who of them is to be kept in time, ``[K]``: not those who would be late even if everyone, without
-            the head, were as cheap as can be; and, behind a head with a budget, only those with one.
-        factor: what the profile's times are multiplied by to be expected now.
-    """
-
-    now_ns: int
-    head_typical_ns: FloatArray
-    head_upper_ns: FloatArray
-    head_slack_ns: float
-    head_part_ns: FloatArray
-    head_strict: bool
-    head_rungs: IntArray
-    rest_base_ns: FloatArray
-    rest_excess: FloatArray
-    rest_slack_ns: FloatArray
-    rest_counts: BoolArray
-    factor: float
-
-    def in_time(self) -> BoolArray:
-        """Configurations under which the head keeps its own deadline, ``[C]``."""
-        fits: BoolArray = self.head_upper_ns <= self.head_slack_ns
-        return fits
-
-    def rest_in_time(self) -> Callable[[int, int], bool]:
-        """Whether all who count can be in time at the rung given, behind a head of the configuration given.
-
-        The times of all before somebody add up; what they may take beyond expectation adds up as the root of the
-        sum of squares, for they are late independently of each other.  What holds, holds for cheaper ones, too.
-        """
-        upper_ns = np.maximum.accumulate(self.head_upper_ns)
-        limits = np.where(self.rest_counts, self.rest_slack_ns, np.inf)
-        limits /= self.factor  # what follows is in times of the profile
-
-        def in_time(rung: int, configuration: int) -> bool:
-            head = float(self.head_typical_ns[configuration]) / self.factor
-            times = self.rest_base_ns[:, rung]
-            spread = times * self.rest_excess
-            spread *= spread
-            spread[0] += (float(upper_ns[configuration]) / self.factor - head) ** 2
-            ends = np.add.accumulate(spread)
-            np.sqrt(ends, out=ends)
-            ends += np.add.accumulate(times)
-            ends -= limits
-            return bool(np.maximum.reduce(ends) <= -head)
-
-        return in_time if len(limits) else lambda *_: True
+_NEARLY = 0.97
 
 
 class Policy(Protocol):
@@ -107,6 +41,15 @@ class Policy(Protocol):
         """
         return False
 
+    def share_of_wait(self, configuration: int, base_ns: float) -> float:  # noqa: ARG002 - the same for all
+        """How much of the time that it could wait a request may find taken when it is admitted, 0 to 1.
+
+        Args:
+            configuration: that it would have at the floor.
+            base_ns: its time of the profile there.
+        """
+        return 1.0
+
     def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int, *, busy: bool = True) -> None:
         """A request was offered, whether it is then admitted or not.
 
@@ -117,6 +60,10 @@ class Policy(Protocol):
             now_ns: of the offer.
             busy: whether the engine ran, or somebody waited.
         """
+
+    def started(self, expected_ns: float, now_ns: int) -> None:
+        """An inference that is expected to take so long has begun, whoever chose its configuration."""
+        del expected_ns, now_ns  # of no interest by default
 
     def choose(self, view: View) -> int:
         """Index of the configuration for the head, 0 the cheapest.
@@ -144,7 +91,10 @@ class LookAhead(Policy):
 
     def choose(self, view: View) -> int:
         """See the class."""
-        self._last = _richest(np.flatnonzero(view.in_time()), view, self._last)
+        in_time, rest_in_time = view.in_time(), view.rest_in_time()
+        self._last = _last_that_fits(
+            lambda rung: bool(in_time[rung]) and rest_in_time(rung, rung), len(in_time), self._last
+        )
         return self._last
 
 
@@ -164,10 +114,14 @@ class BacklogPrice(Policy):
     others: an inference is not interrupted, so whoever comes meanwhile and cannot wait for its end is refused.  Each
     request expected to be refused counts as the F1 lost of the configuration at the floor.
 
-    Refusing is a choice, too, of F1 minus `refusal_cost` and no time.  At the price at which a request of mean length
-    is worth just that, the *floor*, its configuration has the most F1 per second.  A dearer price buys nothing: one
-    answer more, at the expense of F1 elsewhere that is worth more.  So admission reckons with the floor, unless the
-    engine has time to spare, and no price above it is asked but to keep a promise.
+    Refusing is a choice, too, of F1 minus `refusal_cost` and no time.  The *floor* is the dearest price at which a
+    request of mean length still gets nearly the most F1 per second.  A dearer price buys nothing: one answer more, at
+    the expense of F1 elsewhere that is worth more.  So admission reckons with the floor, unless the engine has time to
+    spare, and no price above it is asked but to keep a promise.
+
+    A long text has less F1 per second than a short one.  When not all can be served, who comes with the most should be:
+    a text with a share w < 1 of the best F1 per second at mean length may only use ``sqrt(w)`` of the time that it
+    could wait.  So as a queue grows, the longest texts are refused first, and on an idle engine nobody is.
     """
 
     def __init__(  # noqa: PLR0913 - what there is to choose from, then what to tune
@@ -192,12 +146,16 @@ class BacklogPrice(Policy):
                 requests, a refusal counting 0; 100 answers as many as can be, however badly.
         """
         self._f1 = np.maximum.accumulate(f1)
+        self._refusal_cost = refusal_cost
         worth = (self._f1 + refusal_cost) / typical_ns
-        floor = float(worth.max())
-        self._lost = float(self._f1[int(worth.argmax())])
-        prices = np.sort(np.append(_prices(self._f1, typical_ns, rungs - 1), floor))[::-1]
+        self._worth = float(worth.max())
+        dear = np.geomspace(4.0 * self._worth, self._worth, 200)
+        choices = (self._f1 - dear[:, None] * typical_ns).argmax(axis=1)
+        nearly = int((worth[choices] >= _NEARLY * self._worth).argmax())
+        prices = np.sort(np.append(_prices(self._f1, typical_ns, rungs - 1), dear[nearly]))[::-1]
         self._prices = prices[:, None]
-        self._floor = int((prices > floor).sum())
+        self._floor = int((prices > dear[nearly]).sum())
+        self._lost = float(self._f1[choices[nearly]])
         self._foresight = foresight
         self._seen: tuple[FloatArray, IntArray] = (np.zeros(0), np.zeros(0, dtype=np.int64))  # asked for twice in a row
         self._demand = Demand(rungs, memory_ns)
@@ -220,7 +178,12 @@ class BacklogPrice(Policy):
 
     def spares(self, factor: float) -> bool:
         """Whether the engine has more time than is asked for at the floor."""
-        return self._demand.load_at(self._floor) * factor <= 1.0
+        return self._demand.load(self._floor) * factor <= 1.0
+
+    def share_of_wait(self, configuration: int, base_ns: float) -> float:
+        """The root of its F1 per second over the best at mean length; see the class."""
+        worth = (float(self._f1[configuration]) + self._refusal_cost) / base_ns
+        return min(1.0, math.sqrt(worth / self._worth))
 
     def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int, *, busy: bool = True) -> None:
         """Count it into the demand, and into the hurry if it found the engine busy."""
@@ -228,28 +191,41 @@ class BacklogPrice(Policy):
         if busy:
             self._hurry.observe(may_wait_ns, now_ns)
 
+    def started(self, expected_ns: float, now_ns: int) -> None:
+        """Count it as time that the engine is busy."""
+        self._hurry.busy(expected_ns, now_ns)
+        self._demand.busy(expected_ns, now_ns)
+
     def choose(self, view: View) -> int:
         """See the class."""
-        counts = view.rest_counts.astype(np.float64)
-        own_ns = view.head_typical_ns[view.head_rungs] / view.factor
-        backlog = own_ns + counts @ view.rest_base_ns
-        slack = (view.head_slack_ns + float(counts @ view.rest_slack_ns)) / (1.0 + float(np.add.reduce(counts)))
-        room = self._demand.load(own_ns)
-        room *= -self._foresight * view.factor
-        room += 1.0 + self._foresight
-        room *= max(0.0, slack) / view.factor  # as the backlog, in times of the profile
-        fits = backlog <= room
-        fits[: self._floor + 1] = True  # a promise may need more, a forecast does not
-        fits &= view.in_time()[view.head_rungs]
-        self._last = _richest(fits.nonzero()[0], view, self._last)
+        self._last = _last_that_fits(self._fits(view), len(self._prices), self._last)
         richest = int(view.head_rungs[self._last])
         if self._last < self._floor:
             richest = self._beyond(view, richest)
         refused = self._hurry.refused_by(view.head_part_ns[: richest + 1], view.now_ns)
-        chosen = int((self._f1[: richest + 1] - refused * self._lost).argmax())
-        self._hurry.busy(float(view.head_part_ns[chosen]), view.now_ns)
-        self._demand.busy(float(view.head_typical_ns[chosen]), view.now_ns)
-        return chosen
+        if not np.count_nonzero(refused):
+            return richest
+        return int((self._f1[: richest + 1] - refused * self._lost).argmax())
+
+    def _fits(self, view: View) -> Callable[[int], bool]:
+        """Whether a rung keeps the head and all who wait in time, and is within the forecast."""
+        counts = view.rest_counts.astype(np.float64)
+        slack = view.head_slack_ns + float(counts @ view.rest_slack_ns)
+        slack = max(0.0, slack) / (1 + int(np.count_nonzero(view.rest_counts))) / view.factor  # as the backlog
+        in_time, rest_in_time = view.in_time(), view.rest_in_time()
+
+        def fits(rung: int) -> bool:
+            configuration = int(view.head_rungs[rung])
+            if not in_time[configuration]:
+                return False
+            if rung > self._floor:  # a promise may need more, a forecast does not
+                own = float(view.head_typical_ns[configuration]) / view.factor
+                room = 1.0 + self._foresight * (1.0 - self._demand.load(rung, own) * view.factor)
+                if own + float(counts @ view.rest_base_ns[:, rung]) > room * slack:
+                    return False
+            return rest_in_time(rung, configuration)
+
+        return fits
 
     def _beyond(self, view: View, cheapest: int) -> int:
         """The richest configuration in time up to that of the floor, the others at the floor; else `cheapest`.
@@ -263,18 +239,16 @@ class BacklogPrice(Policy):
         return cheapest
 
 
-def _richest(rungs: IntArray, view: View, guess: int) -> int:
-    """The last of `rungs` at which those behind are in time; the cheapest rung of all, 0, if there is none.
+def _last_that_fits(fits: Callable[[int], bool], count: int, guess: int) -> int:
+    """The last of `count` rungs that fits; the cheapest of all, 0, if none does.
 
-    Who is in time at one rung is so at every cheaper one.  So strides that double, away from `guess`, and then halving
+    What fits at one rung does so at every cheaper one.  So strides that double, away from `guess`, and then halving
     find it; from one request to the next it seldom moves far.
     """
-    in_time = view.rest_in_time()
-    low, high = 0, len(rungs)  # all before `low` fit, none from `high` on
+    low, high = 0, count  # all before `low` fit, none from `high` on
     probe, stride = min(guess, high - 1), 1
     while low < high:
-        rung = int(rungs[probe])
-        if in_time(rung, int(view.head_rungs[rung])):
+        if fits(probe):
             low = probe + 1
             probe += stride
         else:
@@ -283,7 +257,7 @@ def _richest(rungs: IntArray, view: View, guess: int) -> int:
         stride *= 2
         if not low <= probe < high:
             probe = (low + high) // 2
-    return int(rungs[low - 1]) if low else 0
+    return max(0, low - 1)
 
 
 def _prices(f1: FloatArray, typical_ns: FloatArray, rungs: int) -> FloatArray:

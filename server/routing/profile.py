@@ -117,10 +117,12 @@ class LatencyProfile:
     @cached_property
     def _alone(self) -> FloatArray:
         """Inference time of a request of one window by its length, float64 ``[1 + longest length, configurations]``."""
-        return np.ascontiguousarray(self.table.T)
+        alone = np.ascontiguousarray(self.table.T)
+        alone.setflags(write=False)
+        return alone
 
     def inference_ns(self, window_lengths: Sequence[int]) -> FloatArray:
-        """Typical inference time of a request, float64 ``[configurations]``, nanoseconds.
+        """Typical inference time of a request, float64 ``[configurations]``, nanoseconds; not to be written to.
 
         Args:
             window_lengths: real tokens of each window, at least one.
@@ -130,7 +132,7 @@ class LatencyProfile:
         """
         count, longest = len(window_lengths), self.lengths[-1]
         if count == 1 and 0 < window_lengths[0] <= longest:
-            alone: FloatArray = self._alone[window_lengths[0]].copy()
+            alone: FloatArray = self._alone[window_lengths[0]]
             return alone
         if not count or min(window_lengths) < 1:
             raise ValueError(f"a request has windows of at least one token, got {window_lengths!r:.80}")

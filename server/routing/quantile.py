@@ -64,7 +64,7 @@ class QuantileTracker:
 
     def faded(self, share: float) -> float:
         """The threshold that `fade` would leave."""
-        return math.exp(self._first + (self._log - self._first) * share)
+        return self.value if share == 1.0 else math.exp(self._first + (self._log - self._first) * share)
 
     def _clamped(self, log: float) -> float:
         return min(max(log, self._floor), self._ceiling)

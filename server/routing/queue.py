@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,23 @@ from numpy.typing import NDArray
 from server.routing.ticket import Ticket
 
 FloatArray = NDArray[np.float64]
+
+
+class QueueRows(NamedTuple):
+    """Those who wait, earliest deadline first.
+
+    Attributes:
+        times_ns: times of the profile, ``[K, rungs]``.
+        excess: upper quantile over expectation, minus one, ``[K]``.
+        finish_by_ns: when inference should have ended, ``[K]``.
+        promised_ns: when inference must end if no stall comes, ``[K]``: infinite for those without a budget that must
+            be kept.
+    """
+
+    times_ns: FloatArray
+    excess: FloatArray
+    finish_by_ns: FloatArray
+    promised_ns: FloatArray
 
 
 class DeadlineQueue:
@@ -65,7 +82,8 @@ class DeadlineQueue:
         self._keys.insert(row, ticket.key)
         self._tickets.insert(row, ticket)
         self._times[at] = ticket.rung_ns
-        self._rest[:, at] = (ticket.excess, ticket.finish_by_ns, ticket.finish_by_ns if ticket.strict else math.inf)
+        excess, finish_by, promised = self._rest
+        excess[at], finish_by[at], promised[at] = ticket.excess, ticket.finish_by_ns, ticket.promised_ns
 
     def pop(self) -> Ticket:
         """Take out the head.
@@ -99,25 +117,8 @@ class DeadlineQueue:
         self._rest[:, to : to + end - begin] = self._rest[:, begin:end]
 
     @property
-    def _rows(self) -> slice:
-        return slice(self._first, self._first + len(self._tickets))
-
-    def times_ns(self) -> FloatArray:
-        """Profile times, ``[K, rungs]``; a view, valid until the next change, as are the others."""
-        rows: FloatArray = self._times[self._rows]
-        return rows
-
-    def excess(self) -> FloatArray:
-        """Upper quantile over expectation, minus one, ``[K]``."""
-        rows: FloatArray = self._rest[0, self._rows]
-        return rows
-
-    def finish_by_ns(self) -> FloatArray:
-        """When inference should have ended, ``[K]``."""
-        rows: FloatArray = self._rest[1, self._rows]
-        return rows
-
-    def promised_ns(self) -> FloatArray:
-        """When inference must have ended, ``[K]``: infinite for those without a budget that must be kept."""
-        rows: FloatArray = self._rest[2, self._rows]
-        return rows
+    def rows(self) -> QueueRows:
+        """What is known of those who wait; views, valid until the next change."""
+        rows = slice(self._first, self._first + len(self._tickets))
+        excess, finish_by, promised = self._rest[:, rows]
+        return QueueRows(self._times[rows], excess, finish_by, promised)

@@ -5,6 +5,7 @@ Single-threaded and without a clock: every call says what time it is.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from model_store.pareto import ParetoTable
 from server.routing.admission import Admission
-from server.routing.latency_model import LatencyModel
+from server.routing.latency_model import LatencyModel, Work
 from server.routing.policy import Policy, View
 from server.routing.queue import DeadlineQueue
 from server.routing.ticket import Dispatch, Refusal, Request, Ticket
@@ -102,24 +103,18 @@ class Router:
     def admit(self, request: Request, now_ns: int) -> Ticket | Refusal:
         """Let `request` wait, or say why not."""
         work = self.model.work(request.window_lengths)
-        self._sequence += 1
         factor = self.model.factor(now_ns)
-        may_wait_ns = self._admission.may_wait_ns(request, work, factor, now_ns)
+        tails = self.model.tails(work.length_class, now_ns)
+        limits_ns = self._admission.limits_ns(request, work, factor, float(tails[-1]), now_ns)
+        strict = request.budget_ns is not None and not request.best_effort
+        least_ns = float(work.base_ns[0]) * factor * float(tails[0])
+        may_wait_ns = limits_ns[1] - now_ns - least_ns if strict else math.inf
         busy = self._running is not None or len(self._queue) > 0
         self.policy.arrived(work.base_ns, may_wait_ns, now_ns, busy=busy)
-        rungs = self.policy.ladder(work.base_ns)
-        if request.pinned is not None:
-            rungs = np.full(len(rungs), request.pinned)
-        ticket = self._admission.ticket(request, work, rungs, self._sequence, factor, now_ns)
-        refusal = self._admission.decide(
-            ticket,
-            self._queue,
-            self._running,
-            factor,
-            now_ns,
-            floor=self.policy.floor,
-            spares=self.policy.spares(factor),
-        )
+        ticket = self._ticket(request, work, strict=strict, limits_ns=limits_ns, tails=tails)
+        if strict:
+            ticket.stall_ns = self._admission.stall_ns(ticket, factor, now_ns)
+        refusal = self._admission.decide(ticket, self._queue, self._running, self.policy, factor, now_ns)
         if refusal is not None:
             return refusal
         self._queue.push(ticket)
@@ -139,7 +134,11 @@ class Router:
         while len(self._queue):
             ticket = self._queue.pop()
             factor = self.model.factor(now_ns)
-            if ticket.strict and now_ns + float(ticket.rung_ns[0]) * factor > ticket.finish_by_ns:
+            if (
+                ticket.strict
+                and not ticket.hastened
+                and now_ns + float(ticket.rung_ns[0]) * factor > ticket.finish_by_ns
+            ):
                 dropped.append(ticket)
                 continue
             try:
@@ -191,6 +190,25 @@ class Router:
         ticket.gone = True
         return self._queue.remove(ticket)
 
+    def _ticket(
+        self, request: Request, work: Work, *, strict: bool, limits_ns: tuple[int, int], tails: FloatArray
+    ) -> Ticket:
+        rungs = self.policy.ladder(work.base_ns)
+        if request.pinned is not None:
+            rungs = np.full(len(rungs), request.pinned)
+        self._sequence += 1
+        return Ticket(
+            request=request,
+            sequence=self._sequence,
+            work=work,
+            strict=strict,
+            deadline_ns=limits_ns[0],
+            finish_by_ns=limits_ns[1],
+            rungs=rungs,
+            rung_ns=work.base_ns[rungs],
+            excess=float(tails[rungs[0]]) - 1.0,
+        )
+
     def _start(self, ticket: Ticket, factor: float, now_ns: int) -> Dispatch:
         work = ticket.work
         if ticket.configuration is None:
@@ -201,7 +219,9 @@ class Router:
         windows = min(left, max(1, int(self.settings.slice_ns / window_ns)))
         tail = float(self.model.tails(work.length_class, now_ns)[configuration])
         answer_ns = self.model.answer_upper_ns(work, factor, now_ns)
-        end_ns = now_ns + left * window_ns * tail + answer_ns
+        left_ns = left * window_ns
+        end_ns = now_ns + left_ns * tail + self.model.stall_ns(math.inf, left_ns) + answer_ns
+        self.policy.started(windows * window_ns, now_ns)
         return Dispatch(
             ticket=ticket,
             configuration=configuration,
@@ -238,27 +258,32 @@ class Router:
 
     def _part_ns(self, typical_ns: FloatArray, windows: int) -> FloatArray:
         """What of a request runs without a break, ``[C]``: all of it, or as many windows as fit a slice."""
-        window_ns = typical_ns / windows
         if windows == 1:
-            return window_ns
+            return typical_ns
+        window_ns = typical_ns / windows
         return window_ns * np.clip(self.settings.slice_ns // window_ns, 1, windows)
 
     def _view(self, ticket: Ticket, factor: float, now_ns: int) -> View:
         typical = ticket.work.base_ns * factor
-        rest_slack_ns = self._queue.finish_by_ns() - now_ns
-        counts: NDArray[np.bool_] = np.add.accumulate(self._queue.times_ns()[:, 0]) * factor <= rest_slack_ns
+        upper = typical * self.model.tails(ticket.work.length_class, now_ns)
+        slack_ns = float(ticket.finish_by_ns - now_ns)
         if ticket.strict:
-            counts &= self._queue.promised_ns() < np.inf
+            upper += self.model.stall_ns(slack_ns - float(upper[0]), float(typical[-1]))
+        times, excess, finish_by, promised = self._queue.rows
+        rest_slack_ns = finish_by - now_ns
+        counts: NDArray[np.bool_] = np.add.accumulate(times[:, 0]) * factor <= rest_slack_ns
+        if ticket.strict:
+            counts &= promised < np.inf
         return View(
             now_ns=now_ns,
             head_typical_ns=typical,
-            head_upper_ns=typical * self.model.tails(ticket.work.length_class, now_ns),
-            head_slack_ns=float(ticket.finish_by_ns - now_ns),
+            head_upper_ns=upper,
+            head_slack_ns=slack_ns,
             head_part_ns=self._part_ns(typical, ticket.work.windows),
             head_strict=ticket.strict,
             head_rungs=ticket.rungs,
-            rest_base_ns=self._queue.times_ns(),
-            rest_excess=self._queue.excess(),
+            rest_base_ns=times,
+            rest_excess=excess,
             rest_slack_ns=rest_slack_ns,
             rest_counts=counts,
             factor=factor,

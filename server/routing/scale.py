@@ -22,32 +22,32 @@ class ScaleFactor:
         self._clip = clip
         self._forget_ns = forget_ns
         self._log = 0.0
+        self._value = 1.0
         self._run = 0
         self._seen_ns: int | None = None
+        self._sure_until_ns: float = math.inf
 
     def value(self, now_ns: int) -> float:
         """The factor at `now_ns`, in [1/8, 8]."""
-        return math.exp(self._remembered(now_ns))
+        return self._value if now_ns <= self._sure_until_ns else math.exp(self._log * self.memory(now_ns))
 
     def observe(self, ratio: float, now_ns: int) -> None:
         """Learn from one ratio of observed to profile time; one that is not positive and finite is passed over."""
         if not (ratio > 0.0 and math.isfinite(ratio)):
             return
-        log = self._remembered(now_ns)
+        log = self._log * self.memory(now_ns)
         innovation = math.log(ratio) - log
         side = 0 if abs(innovation) <= self._clip else int(math.copysign(1, innovation))
         self._run = self._run + side if side * self._run > 0 else side
         limit = self._clip * 2.0 ** min(8, max(0, abs(self._run) - 1))
-        log += self._gain * min(max(innovation, -limit), limit)
-        self._log = min(max(log, _SMALLEST), _LARGEST)
-        self._seen_ns = now_ns
+        self._set(log + self._gain * min(max(innovation, -limit), limit))
+        self._seen_ns, self._sure_until_ns = now_ns, now_ns + self._forget_ns
 
     def memory(self, now_ns: int) -> float:
         """What is left of what was learned: 1 until `forget_ns` without news, then half per further `forget_ns`."""
-        if self._seen_ns is None:
+        if now_ns <= self._sure_until_ns:
             return 1.0
-        idle = now_ns - self._seen_ns - self._forget_ns
-        return 1.0 if idle <= 0 else float(0.5 ** (idle / self._forget_ns))
+        return float(0.5 ** ((now_ns - self._sure_until_ns) / self._forget_ns))
 
     def rebase(self, ratio: float) -> None:
         """What the ratios are relative to has become `ratio` times itself: the factor makes up for it.
@@ -56,10 +56,8 @@ class ScaleFactor:
         """
         if self._seen_ns is None:
             return
-        log = self._log - math.log(ratio)
-        self._log = min(max(log, _SMALLEST), _LARGEST)
+        self._set(self._log - math.log(ratio))
 
-    def _remembered(self, now_ns: int) -> float:
-        if self._seen_ns is None:
-            return self._log
-        return self._log * self.memory(now_ns)
+    def _set(self, log: float) -> None:
+        self._log = min(max(log, _SMALLEST), _LARGEST)
+        self._value = math.exp(self._log)

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.simulation.adapter import ServerRouter, own_policy
 from benchmarks.simulation.baselines import Fixed, SlackFit
 from benchmarks.simulation.contest import OURS, POLICIES, contest
-from benchmarks.simulation.host import Host
+from benchmarks.simulation.host import Host, StallRate
 from benchmarks.simulation.loop import NOT_SERVED, simulate
 from benchmarks.simulation.scores import score
 from benchmarks.simulation.trace import SPECS, make_trace
@@ -125,6 +125,12 @@ def test_a_contest_has_everyone_and_is_repeatable() -> None:
     assert tuple(found) == POLICIES
     assert found["clockwork"] == found["fixed_full"]
     assert found[OURS] == contest("poisson_130", 1, here, (OURS,), seconds=2.0)[OURS]
+
+
+def test_where_the_host_stalls_few_are_late() -> None:
+    found = contest("poisson_80", 0, example(), ("leeway",), seconds=30.0, stalls=StallRate(1.0, 30.0))["leeway"]
+    assert found.late_share < 2.0
+    assert found.slo_attainment > 95.0
 
 
 def test_a_contest_refuses_an_unknown_policy() -> None:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from benchmarks.simulation.host import Host
+from benchmarks.simulation.host import Host, StallRate
 from benchmarks.simulation.trace import MIXED_BUDGETS, NO_BUDGET, SPECS, make_trace
 from benchmarks.simulation.world import (
     FEWEST_POINTS,
@@ -94,6 +96,59 @@ def test_a_slow_host_takes_twice_as_long_from_the_change_on() -> None:
     assert host.end_ns(90, 30.0) == 140
     assert host.end_ns(200, 30.0) == 260
     assert host.done_by([50, 100, 140]).tolist() == [50.0, 100.0, 120.0]
+
+
+def test_nothing_is_done_during_a_stall() -> None:
+    host = Host(stalls=((100, 50), (200, 10)))
+    assert [host.end_ns(start, 30) for start in (0, 70, 80, 100, 120, 149, 150, 180)] == [
+        30,
+        100,
+        160,
+        180,
+        180,
+        180,
+        180,
+        220,
+    ]
+    assert host.end_ns(90, 100) == 250
+    assert host.done_by([50, 100, 120, 150, 160, 205, 300]).tolist() == [50, 100, 100, 100, 110, 150, 240]
+
+
+def test_a_slow_host_may_stall_too() -> None:
+    host = Host(slow_at_ns=100, stalls=((50, 20), (120, 30)))
+    assert host.end_ns(40, 20) == 80
+    assert host.end_ns(40, 50) == 120  # 40 awake until it slows down, the rest takes twice as long
+    assert host.end_ns(40, 60) == 170
+    assert host.done_by([40, 80, 110, 160]).tolist() == [40, 60, 85, 95]
+
+
+@given(st.integers(0, 100), st.integers(0, 2_000), st.floats(0.0, 500.0), st.one_of(st.none(), st.integers(0, 1_000)))
+def test_the_work_done_by_the_end_is_what_was_asked_for(
+    seed: int, start_ns: int, work_ns: float, slow_at_ns: int | None
+) -> None:
+    gaps = np.random.default_rng(seed).integers(1, 100, (20, 2))
+    ends = np.cumsum(gaps.sum(axis=1))
+    host = Host(
+        slow_at_ns, stalls=tuple((int(end - length), int(length)) for end, (_, length) in zip(ends, gaps, strict=True))
+    )
+    before, after = host.done_by([start_ns, host.end_ns(start_ns, work_ns)])
+    assert after - before == pytest.approx(work_ns, abs=1.0)
+
+
+def test_stalls_come_at_the_stated_rate_and_change_nothing_else(example: World) -> None:
+    plain, stalled = (make_trace("poisson_80", 0, example, stalls=each) for each in (None, StallRate(2.0, 30.0)))
+    assert plain.host.stalls == ()
+    assert plain.arrival_ns.tolist() == stalled.arrival_ns.tolist()
+    begins, lengths = np.array(stalled.host.stalls).T
+    assert len(begins) == pytest.approx(120, abs=45)
+    assert lengths.mean() / 1e6 == pytest.approx(30.0, rel=0.35)
+    assert (begins[1:] >= (begins + lengths)[:-1]).all()
+
+
+@pytest.mark.parametrize(("rate", "mean"), [(0.0, 10.0), (1.0, 0.0), (100.0, 10.0)])
+def test_impossible_stalls_are_refused(rate: float, mean: float) -> None:
+    with pytest.raises(ValueError, match="stalls must have"):
+        StallRate(rate, mean)
 
 
 def test_the_example_is_as_stated(example: World) -> None:

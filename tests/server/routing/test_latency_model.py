@@ -58,18 +58,20 @@ def test_a_process_that_has_seen_nothing_starts_from_the_trim() -> None:
 
 
 @pytest.mark.parametrize("late_share", [0.02, 0.2])
-def test_the_share_beyond_the_upper_quantile_is_what_was_promised(late_share: float) -> None:
+def test_the_share_beyond_the_tail_and_then_beyond_what_is_kept_back_is_what_was_promised(late_share: float) -> None:
     model = LatencyModel(profile(), late_share=late_share)
     work = model.work((100,))
     random = np.random.default_rng(1)
-    beyond, count = 0, 6_000
+    beyond, late, count = 0, 0, 6_000
     for step in range(count):
         now_ns = step * 10 * MS
         ratio = float(random.lognormal(0.0, 0.15))
         upper = float(work.base_ns[1]) * model.factor(now_ns) * model.tails(work.length_class, now_ns)[1]
         beyond += work.base_ns[1] * ratio > upper
+        late += work.base_ns[1] * ratio > upper + model.stall_ns(math.inf, float(work.base_ns[1]))
         observed(model, work, 1, ratio, now_ns)
-    assert beyond / count == pytest.approx(late_share / 2, rel=0.5)
+    assert beyond / count == pytest.approx(0.02, rel=0.5)
+    assert late / count < 1.2 * late_share
 
 
 def test_a_class_that_is_wilder_than_the_others_gets_a_longer_tail() -> None:
@@ -119,7 +121,8 @@ def test_the_time_after_inference_has_a_tail_of_its_own() -> None:
     for _ in range(40):
         model.observe_answer(work, 1.0, int(10 * work.answer_base_ns))
     after = model.answer_upper_ns(work, 1.0, 0)
-    assert after > 5 * work.answer_base_ns > before / 2
+    assert after == pytest.approx(4 * work.answer_base_ns) == pytest.approx(2 * before), "no more: it would be a stall"
+    assert model.stall_ns(math.inf, 100 * MS) > 5 * work.answer_base_ns
     assert math.isclose(model.answer_upper_ns(work, 100.0, 0), 2 * after)
 
 
@@ -128,11 +131,11 @@ def test_in_silence_caution_fades_and_is_not_remembered() -> None:
     work = model.work((100,))
     random = np.random.default_rng(3)
     for step in range(300):
-        observed(model, work, 2, float(random.choice([1.0, 3.0], p=[0.9, 0.1])), step * 10 * MS)
+        observed(model, work, 2, float(random.choice([1.0, 1.5], p=[0.9, 0.1])), step * 10 * MS)
     heard_ns = 300 * 10 * MS
     wary = model.tails(work.length_class, heard_ns)[2]
     later_ns = heard_ns + 60 * SECOND
-    assert wary > 2.0
+    assert wary > 1.3
     assert model.tails(work.length_class, later_ns)[2] == pytest.approx(1.05, rel=0.01), "that of the residuals"
     observed(model, work, 2, 1.0, later_ns)
     assert model.tails(work.length_class, later_ns)[2] == pytest.approx(1.05, rel=0.01)
@@ -152,8 +155,8 @@ def test_seldom_requests_are_promised_no_less_than_frequent_ones(pause_s: int) -
         answered_late += answer_ns > model.answer_upper_ns(work, factor, now_ns)
         observed(model, work, 1, ratio, now_ns)
         model.observe_answer(work, factor, answer_ns)
-    assert beyond / count < 0.02
-    assert answered_late / count < 0.02
+    assert beyond / count < 0.04
+    assert answered_late / count < 0.04
 
 
 def test_a_profile_measured_beside_other_work_does_not_shut_the_door() -> None:

@@ -71,14 +71,8 @@ def test_a_load_beyond_the_engine_cheapens_before_the_slack_is_gone() -> None:
     for step in range(300):  # full would need 1.5 engines
         now_ns = int(step * 10 * MS / 1.5)
         policy.arrived(BASE, math.inf, now_ns)
-        policy.choose(
-            View(**{**{name: getattr(view(policy, 500.0), name) for name in View.__slots__}, "now_ns": now_ns})
-        )
-    chosen = policy.choose(
-        View(
-            **{**{name: getattr(view(policy, 90.0, (95.0,) * 6), name) for name in View.__slots__}, "now_ns": 2000 * MS}
-        )
-    )
+        policy.started(10.0 * MS, now_ns)
+    chosen = policy.choose(view(policy, 90.0, (95.0,) * 6)._replace(now_ns=2000 * MS))
     assert chosen < 2
 
 
@@ -90,10 +84,9 @@ def test_those_in_a_hurry_who_may_come_meanwhile_cheapen_the_head() -> None:
     seen = view(policy, 500.0)
     for now_ns in range(0, 4_000 * MS, 40 * MS):
         for each in (policy, calm):
-            each.choose(View(**{name: getattr(seen, name) for name in View.__slots__} | {"now_ns": now_ns}))
-    at = {name: getattr(seen, name) for name in View.__slots__} | {"now_ns": 4_000 * MS}
-    assert calm.choose(View(**at)) == 2
-    assert policy.choose(View(**at)) < 2
+            each.started(float(BASE[each.choose(seen._replace(now_ns=now_ns))]), now_ns)
+    assert calm.choose(seen._replace(now_ns=4_000 * MS)) == 2
+    assert policy.choose(seen._replace(now_ns=4_000 * MS)) < 2
 
 
 def test_equal_f1_makes_no_price_but_still_an_answer() -> None:
@@ -116,6 +109,20 @@ def test_the_floor_is_the_rung_of_the_most_f1_per_second() -> None:
         policy = BacklogPrice(POOR, POOR_BASE, refusal_cost=cost)
         assert policy.ladder(POOR_BASE)[policy.floor] == wanted
     assert LookAhead(POOR).floor == 0
+
+
+def test_of_rungs_with_nearly_the_most_f1_per_second_the_floor_is_the_dearest() -> None:
+    for cheapest_f1, wanted in ((38.4, 1), (39.4, 0)):  # 4.8 and 4.925 per ms; the most is 5, at 14 ms
+        policy = BacklogPrice(np.array([cheapest_f1, 70.0, 76.0]), POOR_BASE)
+        assert policy.ladder(POOR_BASE)[policy.floor] == wanted
+
+
+def test_a_text_with_less_f1_per_second_may_use_less_of_the_time_that_it_could_wait() -> None:
+    policy = BacklogPrice(POOR, POOR_BASE)
+    assert policy.share_of_wait(1, float(POOR_BASE[1])) == 1.0
+    assert policy.share_of_wait(1, float(POOR_BASE[1]) / 3) == 1.0
+    assert math.isclose(policy.share_of_wait(1, float(POOR_BASE[1]) * 4), 0.5)
+    assert LookAhead(POOR).share_of_wait(1, 1e12) == 1.0
 
 
 def test_the_engine_has_time_to_spare_up_to_full_load_at_the_floor() -> None:

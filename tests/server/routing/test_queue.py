@@ -33,10 +33,10 @@ def check(queue: DeadlineQueue) -> None:
     tickets = queue.tickets
     order = [(each.finish_by_ns, each.sequence) for each in tickets]
     assert order == sorted(order)
-    assert np.array_equal(queue.finish_by_ns(), [each.finish_by_ns for each in tickets])
-    assert np.array_equal(queue.promised_ns(), [each.finish_by_ns if each.strict else np.inf for each in tickets])
-    assert np.array_equal(queue.excess(), [each.excess for each in tickets])
-    assert np.array_equal(queue.times_ns(), np.array([each.rung_ns for each in tickets]).reshape(-1, RUNGS))
+    assert np.array_equal(queue.rows.finish_by_ns, [each.finish_by_ns for each in tickets])
+    assert np.array_equal(queue.rows.promised_ns, [each.finish_by_ns if each.strict else np.inf for each in tickets])
+    assert np.array_equal(queue.rows.excess, [each.excess for each in tickets])
+    assert np.array_equal(queue.rows.times_ns, np.array([each.rung_ns for each in tickets]).reshape(-1, RUNGS))
 
 
 @given(st.lists(st.tuples(st.sampled_from(["push", "pop", "remove"]), st.integers(0, 5)), max_size=80))

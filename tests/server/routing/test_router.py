@@ -164,9 +164,21 @@ def test_who_comes_behind_a_long_text_waits_for_its_parts_to_come() -> None:
     server = router()
     admitted(server.admit(Request((384,) * 20, 0, 850 * MS, pinned=2), 0))
     started(server, 0)
-    refusal = refused(server.admit(Request((384,) * 20, 0, 860 * MS), 0))  # 192 ms, behind 768
+    refusal = refused(server.admit(Request((384,) * 20, 0, 860 * MS, pinned=0), 0))  # 192 ms, behind 768
     assert refusal.outcome is Outcome.REJECTED_OVERLOAD
-    admitted(server.admit(Request((384,) * 20, 0, 860 * MS + refusal.retry_after_ns + 1_000), 0))
+    admitted(server.admit(Request((384,) * 20, 0, 860 * MS + refusal.retry_after_ns + 1_000, pinned=0), 0))
+
+
+def test_as_a_queue_grows_long_texts_are_refused_before_short_ones_and_none_on_an_idle_engine() -> None:
+    server = router()
+    assert isinstance(server.admit(Request((384,) * 4, 0, 200 * MS), 0), Ticket)
+    taken = {
+        tokens: [isinstance(server.admit(Request((tokens,), 0, 200 * MS), 0), Ticket) for _ in range(30)]
+        for tokens in (384, 100)
+    }
+    assert taken[384][0]
+    assert not taken[384][-1]
+    assert taken[100][0], "where no long one is taken any more, a short one is"
 
 
 def test_the_least_budget_counts_what_came_before_admission() -> None:
@@ -284,10 +296,45 @@ def test_a_server_that_thinks_itself_too_slow_does_not_refuse_for_ever() -> None
         if isinstance(server.admit(Request((100,), now_ns), now_ns), Ticket):
             dispatch = started(server, now_ns)
             server.finished(dispatch, now_ns + int(dispatch.expected_ns / dispatch.factor * 8))
-    tight = Request((100,), 7 * SECOND, 14 * MS)
-    assert isinstance(server.admit(tight, 7 * SECOND), Refusal)
-    later = 120 * SECOND
-    assert isinstance(server.admit(Request((100,), later, 14 * MS), later), Ticket)
+    soon, later = 6 * SECOND + 20 * MS, 120 * SECOND
+    refused(server.admit(Request((100,), soon, 14 * MS), soon))
+    assert not admitted(server.admit(Request((100,), later, 14 * MS), later)).hastened, "no trial: it is sure again"
+
+
+def life(server: Router, slowness: float, begin_ns: int, end_ns: int, budget_ns: int) -> list[bool]:
+    """One caller that asks again at once (a refusal takes a millisecond); whether each was taken."""
+    taken, now_ns = [], begin_ns
+    while now_ns < end_ns:
+        taken.append(isinstance(server.admit(Request((100,), now_ns, budget_ns), now_ns), Ticket))
+        if not taken[-1]:
+            now_ns += MS
+        else:
+            dispatch = started(server, now_ns)
+            now_ns += int(dispatch.expected_ns / dispatch.factor * slowness)
+            server.finished(dispatch, now_ns)
+    return taken
+
+
+def test_an_idle_engine_that_refuses_tries_one_now_and_then_and_so_learns_that_it_is_fast_again() -> None:
+    server = router()
+    assert all(life(server, 1.0, 0, SECOND, 6 * MS))
+    slow = life(server, 4.0, SECOND, 4 * SECOND, 6 * MS)  # the cheapest takes 10 ms
+    assert sum(slow[-800:]) <= 8, "one in 100 ms"
+    life(server, 1.0, 4 * SECOND, 6 * SECOND, 6 * MS)
+    assert all(life(server, 1.0, 6 * SECOND, 7 * SECOND, 6 * MS))
+
+
+def test_what_it_never_could_do_is_not_tried() -> None:
+    server = router()
+    assert not any(life(server, 1.0, 0, 3 * SECOND, 3 * MS))
+
+
+def test_one_that_is_tried_gets_the_cheapest_and_is_not_dropped() -> None:
+    server = router()
+    life(server, 4.0, 0, SECOND, 5 * MS)
+    now_ns = 2 * SECOND
+    admitted(server.admit(Request((100,), now_ns, 5 * MS), now_ns))
+    assert started(server, now_ns).configuration == 0
 
 
 @dataclass
