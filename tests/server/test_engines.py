@@ -49,7 +49,7 @@ def test_an_unknown_precision_is_refused(artifact: Artifact) -> None:
         create_engine("fake", artifact, precision="int4")
 
 
-@pytest.mark.parametrize("name", ["native", "ipex", "reference", "fake"])
+@pytest.mark.parametrize("name", ["ipex", "reference", "fake"])
 def test_a_precision_that_an_engine_has_not_is_refused(artifact: Artifact, name: str) -> None:
     with pytest.raises(EngineUnavailableError, match="f32 only"):
         create_engine(name, artifact, precision="bf16")

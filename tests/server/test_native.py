@@ -15,7 +15,8 @@ import torch
 from model_store import LengthConfiguration, ModelStore, full_configuration
 from server.engine import NATIVE_LIBRARY, create_engine, native, native_tensors, processor
 from server.engine.interface import Engine, EngineUnavailableError
-from server.engine.native import NativeEngine, obstacle
+from server.engine.native import BFLOAT16, NativeEngine, obstacle
+from server.engine.processor import lacking
 from tests.trainer.helpers import quantized, random_batch, random_network
 from tests.trainer.models import DROPPING, EDGES, FULL, SHAPE, answer, fresh, publish, publish_models, window
 from tests.trainer.test_parity import assert_alike
@@ -64,6 +65,34 @@ def test_native_computes_what_the_reference_computes(
         tokens = window(length)
         expected = answer(engines("reference", model), tokens, configuration)
         assert_alike(answer(engines("native", model), tokens, configuration), expected, configuration)
+
+
+with_bfloat16 = pytest.mark.skipif(bool(obstacle() or lacking((BFLOAT16,))), reason="no AVX512-BF16 here")
+
+
+@with_bfloat16
+@pytest.mark.parametrize("model", ["int8", "smooth", "question", "learned"])
+def test_attention_in_bfloat16_is_near_the_reference(
+    engines: Callable[[str, str], Engine], store: Path, model: str
+) -> None:
+    engine = create_engine("native", ModelStore(store).load(model), threads=2, precision="bf16")
+    assert engine.info.precision == "int8+bf16"
+    for length in (1, 2, 5, 6, 7, *EDGES):
+        expected = answer(engines("reference", model), window(length))
+        found = answer(engine, window(length))
+        assert np.abs(found - expected).max() < 0.15
+        assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
+        dropped = answer(engine, window(length), DROPPING)
+        assert np.isfinite(dropped).all()
+        assert (answer(engine, window(length), DROPPING) == dropped).all()
+    engine.close()
+
+
+def test_bfloat16_is_refused_where_the_processor_has_none(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "obstacle", lambda: "")
+    monkeypatch.setattr(native, "lacking", lambda flags: flags)
+    with pytest.raises(EngineUnavailableError, match=r"bf16 needs a processor with AVX512-BF16.*auto or f32"):
+        create_engine("native", ModelStore(store).load("int8"), threads=1, precision="bf16")
 
 
 @runs_here
