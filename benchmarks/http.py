@@ -32,6 +32,7 @@ from benchmarks.server_process import BenchmarkError, ServerProcess, free_port, 
 from benchmarks.workload import EXCERPT, Asked
 from model_store import ModelStore
 from model_store.errors import ModelStoreError
+from server.engine import installed_engines
 from server.settings import packaged_store
 
 LEEWAY, ENGINE, APP, SESSION = "leeway_http", "leeway_engine", "minimal_http", "ort_session"
@@ -53,6 +54,7 @@ class HttpOptions:
         data: file in SQuAD format.
         store: of the artifact.
         model: NAME or NAME@VERSION.
+        engine: of the server and of the bare engine.
         questions: asked in every run.
         runs: rounds over them, after one that does not count.
         seed: of questions and order.
@@ -64,6 +66,7 @@ class HttpOptions:
     data: Path
     store: Path
     model: str
+    engine: str
     questions: int = 100
     runs: int = 5
     seed: int = 0
@@ -149,7 +152,7 @@ def _added_ms(outside: NDArray[np.int64], inside: NDArray[np.int64]) -> NDArray[
 @contextlib.contextmanager
 def _leeway(options: HttpOptions, folder: Path) -> Iterator[tuple[ServerProcess, int]]:
     port = free_port()
-    where = ("--store", str(options.store.absolute()), "--model", options.model)
+    where = ("--store", str(options.store.absolute()), "--model", options.model, "--engine", options.engine)
     command = leeway_serve(port, *where, "--threads", "1", "--profile-dir", str(folder / "profiles"))
     with ServerProcess(command, port) as server:
         yield server, port
@@ -166,7 +169,7 @@ def _minimal_app(options: HttpOptions, onnx: Path) -> Iterator[tuple[ServerProce
 
 def _bare(stack: contextlib.ExitStack, options: HttpOptions, onnx: Path) -> dict[str, Worker]:
     where = {"store": str(options.store.absolute()), "spec": options.model}
-    engine = WorkerSpec(ENGINE, {"runner": "leeway", "engine": "openvino", **where})
+    engine = WorkerSpec(ENGINE, {"runner": "leeway", "engine": options.engine, **where})
     session = WorkerSpec(SESSION, {"runner": "onnx", "file": str(onnx)})
     workers = {spec.name: stack.enter_context(Worker(spec, (options.server_core,))) for spec in (engine, session)}
     for worker in workers.values():
@@ -206,6 +209,7 @@ def http(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer read
     ] = EXCERPT,
     store: Annotated[Path | None, typer.Option(help="Model store; the packaged one if not given.")] = None,
     model: Annotated[str, typer.Option(help="Model: NAME or NAME@VERSION.")] = "default",
+    engine: Annotated[str, typer.Option(help="Of server and bare engine; the first installed if not given.")] = "",
     questions: Annotated[int, typer.Option(min=1, help="Asked in every run.")] = 100,
     runs: Annotated[int, typer.Option(min=1, help="Rounds over them.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of questions and order.")] = 0,
@@ -216,12 +220,13 @@ def http(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer read
     """What HTTP, JSON, tokenizing and reading off the answer add to an inference; the last line is a JSON document."""
     check_data(data)
     folder = store if store is not None else packaged_store()
-    options = HttpOptions(data, folder, model, questions, runs, seed, server_core, client_core, max_added_ms)
+    inside = engine or installed_engines()[0]
+    options = HttpOptions(data, folder, model, inside, questions, runs, seed, server_core, client_core, max_added_ms)
     try:
         found = measure(options)
     except ModelStoreError as error:
         raise BenchmarkError(f"the model {model!r} cannot be loaded: {error}") from error
-    finish({**found, "data": data.name, "model": model, "questions": questions, "seed": seed})
+    finish({**found, "data": data.name, "model": model, "engine": inside, "questions": questions, "seed": seed})
 
 
 if __name__ == "__main__":

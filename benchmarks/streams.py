@@ -27,7 +27,7 @@ from benchmarks.workload import EXCERPT
 from model_store import ModelStore
 from model_store.errors import ModelStoreError
 from model_store.length_config import LengthConfiguration
-from server.engine import create_engine
+from server.engine import create_engine, installed_engines
 from server.engine.interface import Engine
 from server.settings import packaged_store
 
@@ -140,7 +140,7 @@ def streams(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer r
     ] = EXCERPT,
     store: Annotated[Path | None, typer.Option(help="Model store; the packaged one if not given.")] = None,
     model: Annotated[str, typer.Option(help="Model: NAME or NAME@VERSION.")] = "default",
-    engine: Annotated[str, typer.Option(help="openvino or ipex.")] = "openvino",
+    engine: Annotated[str, typer.Option(help="Of those made for serving; the first installed if not given.")] = "",
     config: Annotated[list[str] | None, typer.Option(help="Length configuration (several times).")] = None,
     cores: Annotated[int, typer.Option(min=0, help="To divide; 0: all that this process may use.")] = 0,
     questions: Annotated[int, typer.Option(min=1, help="Of the file.")] = 100,
@@ -159,11 +159,12 @@ def streams(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer r
     wanted = config or [artifact.table.points[-1].id, artifact.table.points[0].id]
     if unknown := [each for each in wanted if each not in points]:
         raise BenchmarkError(f"there is no length configuration {unknown[0]!r}; there are {', '.join(points)}")
+    inside = engine or installed_engines()[0]
     who = {
-        each.name: [create_engine(engine, artifact, threads=each.threads) for _ in range(each.streams)]
+        each.name: [create_engine(inside, artifact, threads=each.threads) for _ in range(each.streams)]
         for each in arrangements(cores or len(os.sched_getaffinity(0)))
     }
-    document: Document = {"benchmark": "streams", "engine": engine, "configurations": {}, "broken": []}
+    document: Document = {"benchmark": "streams", "engine": inside, "configurations": {}, "broken": []}
     for each in wanted:
         say(f"{each}: {', '.join(who)}")
         document["configurations"][each] = rounds(who, asked, points[each], runs=runs, seed=seed, chunk=chunk)
