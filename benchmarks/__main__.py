@@ -11,8 +11,9 @@ from benchmarks import footprint, parity
 from benchmarks.report import check_data, finish, plain_errors
 from benchmarks.workload import EXCERPT
 from reading import load_squad
+from server.engine import installed_engines
 from server.evaluate import read_questions
-from server.settings import packaged_store
+from server.settings import EngineName, packaged_store
 
 
 @plain_errors
@@ -28,8 +29,14 @@ def bench(
     """Engine parity, start-up time and memory of a model; the last line is one JSON document."""
     check_data(data)
     folder = store if store is not None else packaged_store()
+    asked = read_questions(data, questions, 0)
+    engines: tuple[EngineName, ...] = ("native", "openvino")
     found = {
-        "parity": parity.measure(read_questions(data, questions, 0), parity.ParityOptions(model=model, store=folder)),
+        **{
+            f"parity_{engine}": parity.measure(asked, parity.ParityOptions(model=model, store=folder, engine=engine))
+            for engine in engines
+            if engine in installed_engines()
+        },
         "footprint": footprint.measure(
             load_squad(data), footprint.FootprintOptions(model=model, store=folder, requests=requests)
         ),

@@ -1,7 +1,8 @@
 """Do the engines give the same answers?  ``python -m benchmarks.parity --data F``.
 
-The engine ``openvino``, in every precision that this machine has, or ``ipex``, against the engine ``reference`` or
-another: the same artifact, length configuration and questions.  ``reference`` needs torch (extra ``train``).
+The engine ``native`` or ``openvino``, in every precision that this machine has, or ``ipex``, against the engine
+``reference`` or another: the same artifact, length configuration and questions.  ``reference`` needs torch (extra
+``train``).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from server.evaluate import read_questions
 from server.model import ReadingOptions, load_model
 from server.settings import EngineName, Precision, Settings, packaged_store
 
+_IN_BFLOAT16 = ("native", "openvino")
 _TWO_BEST = ReadingOptions(top_k=2)
 _SAY_EVERY_NS = 5_000_000_000
 
@@ -175,10 +177,10 @@ def _float_settings(options: ParityOptions) -> Settings:
 
 def _runs(questions: Sequence[SquadRecord], options: ParityOptions) -> Iterator[EngineRun]:
     yield _run(_settings(options, options.engine, "f32"), questions, options.config)
-    if options.engine != "openvino" or options.against == "openvino":
+    if options.engine not in _IN_BFLOAT16 or options.against != "reference":
         return
     try:
-        yield _run(_settings(options, "openvino", "bf16"), questions, options.config)
+        yield _run(_settings(options, options.engine, "bf16"), questions, options.config)
     except ModelLoadError as error:
         if not isinstance(error.__cause__, EngineUnavailableError):
             raise
