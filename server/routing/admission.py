@@ -163,7 +163,7 @@ class Admission:
         slack_ns = ticket.finish_by_ns - ticket.stall_ns - now_ns
         late: float = before_ns + squares**0.5 - slack_ns
         if ticket.strict and ticket.request.pinned is None:
-            share = policy.share_of_wait(int(ticket.rungs[rung]), float(ticket.rung_ns[rung]))
+            share = policy.share_of_wait(int(ticket.rungs[rung]), float(ticket.rung_ns[rung]), factor)
             late += (1.0 - share) * max(0.0, slack_ns - own_ns * (1.0 + ticket.excess))
         if row == len(times):
             return late

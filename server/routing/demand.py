@@ -33,7 +33,8 @@ class Demand:
     def observe(self, times_ns: FloatArray, now_ns: int, *, busy: bool = True) -> None:
         """A request that takes `times_ns`, ``[rungs]``, was offered, while the engine was `busy` or not."""
         self._fade(now_ns)
-        self._asked[: 1 + busy] += self._counted(times_ns)
+        asked = self._asked if busy else self._asked[0]
+        asked += self._counted(times_ns)
 
     def busy(self, expected_ns: float, now_ns: int) -> None:
         """An inference has begun."""

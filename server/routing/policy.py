@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -41,12 +40,13 @@ class Policy(Protocol):
         """
         return False
 
-    def share_of_wait(self, configuration: int, base_ns: float) -> float:  # noqa: ARG002 - the same for all
+    def share_of_wait(self, configuration: int, base_ns: float, factor: float) -> float:  # noqa: ARG002 - the same for all
         """How much of the time that it could wait a request may find taken when it is admitted, 0 to 1.
 
         Args:
             configuration: that it would have at the floor.
             base_ns: its time of the profile there.
+            factor: what the profile's times are multiplied by to be expected now.
         """
         return 1.0
 
@@ -119,9 +119,10 @@ class BacklogPrice(Policy):
     the expense of F1 elsewhere that is worth more.  So admission reckons with the floor, unless the engine has time to
     spare, and no price above it is asked but to keep a promise.
 
-    A long text has less F1 per second than a short one.  When not all can be served, who comes with the most should be:
-    a text with a share w < 1 of the best F1 per second at mean length may only use ``sqrt(w)`` of the time that it
-    could wait.  So as a queue grows, the longest texts are refused first, and on an idle engine nobody is.
+    A long text has less F1 per second than a short one.  When not all can be served, those with the most should be: a
+    text with a share w < 1 of the best F1 per second at mean length may only use ``w ** min(1, 2 load ** 2)`` of the
+    time that it could wait, load at the floor.  So the longest are refused first as a queue grows, and nobody on an
+    idle engine.
     """
 
     def __init__(  # noqa: PLR0913 - what there is to choose from, then what to tune
@@ -130,7 +131,7 @@ class BacklogPrice(Policy):
         typical_ns: FloatArray,
         *,
         rungs: int = 32,
-        foresight: float = 3.0,
+        foresight: float = 1.5,
         memory_ns: float = 1.0e9,
         refusal_cost: float = 0.0,
     ) -> None:
@@ -180,10 +181,13 @@ class BacklogPrice(Policy):
         """Whether the engine has more time than is asked for at the floor."""
         return self._demand.load(self._floor) * factor <= 1.0
 
-    def share_of_wait(self, configuration: int, base_ns: float) -> float:
-        """The root of its F1 per second over the best at mean length; see the class."""
-        worth = (float(self._f1[configuration]) + self._refusal_cost) / base_ns
-        return min(1.0, math.sqrt(worth / self._worth))
+    def share_of_wait(self, configuration: int, base_ns: float, factor: float) -> float:
+        """See the class."""
+        worth = (float(self._f1[configuration]) + self._refusal_cost) / base_ns / self._worth
+        if worth >= 1.0:
+            return 1.0
+        load = self._demand.load(self._floor) * factor
+        return float(worth ** min(1.0, 2.0 * load * load))
 
     def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int, *, busy: bool = True) -> None:
         """Count it into the demand, and into the hurry if it found the engine busy."""

@@ -117,12 +117,14 @@ def test_of_rungs_with_nearly_the_most_f1_per_second_the_floor_is_the_dearest() 
         assert policy.ladder(POOR_BASE)[policy.floor] == wanted
 
 
-def test_a_text_with_less_f1_per_second_may_use_less_of_the_time_that_it_could_wait() -> None:
-    policy = BacklogPrice(POOR, POOR_BASE)
-    assert policy.share_of_wait(1, float(POOR_BASE[1])) == 1.0
-    assert policy.share_of_wait(1, float(POOR_BASE[1]) / 3) == 1.0
-    assert math.isclose(policy.share_of_wait(1, float(POOR_BASE[1]) * 4), 0.5)
-    assert LookAhead(POOR).share_of_wait(1, 1e12) == 1.0
+def test_under_load_a_text_with_less_f1_per_second_may_use_less_of_the_time_that_it_could_wait() -> None:
+    own_ns = float(POOR_BASE[1])
+    for gap_ms, wanted in ((4.0, 0.25), (1000.0, 1.0)):
+        policy = BacklogPrice(POOR, POOR_BASE)
+        crowd(policy, gap_ms)
+        assert math.isclose(policy.share_of_wait(1, own_ns * 4, 1.0), wanted, rel_tol=0.05), gap_ms
+        assert policy.share_of_wait(1, own_ns, 1.0) == policy.share_of_wait(1, own_ns / 3, 1.0) == 1.0
+    assert LookAhead(POOR).share_of_wait(1, 1e12, 1.0) == 1.0
 
 
 def test_the_engine_has_time_to_spare_up_to_full_load_at_the_floor() -> None:
