@@ -120,7 +120,7 @@ class BacklogPrice(Policy):
     spare, and no price above it is asked but to keep a promise.
 
     A long text has less F1 per second than a short one.  When not all can be served, those with the most should be: a
-    text with a share w < 1 of the best F1 per second at mean length may only use ``w ** min(1, 2 load ** 2)`` of the
+    text with a share w < 1 of the best F1 per second at mean length may only use ``w ** min(1, 4 load ** 4)`` of the
     time that it could wait, load at the floor.  So the longest are refused first as a queue grows, and nobody on an
     idle engine.
     """
@@ -187,7 +187,7 @@ class BacklogPrice(Policy):
         if worth >= 1.0:
             return 1.0
         load = self._demand.load(self._floor) * factor
-        return float(worth ** min(1.0, 2.0 * load * load))
+        return float(worth ** min(1.0, 4.0 * load**4))
 
     def arrived(self, base_ns: FloatArray, may_wait_ns: float, now_ns: int, *, busy: bool = True) -> None:
         """Count it into the demand, and into the hurry if it found the engine busy."""
