@@ -132,7 +132,7 @@ class BacklogPrice(Policy):
         *,
         rungs: int = 32,
         foresight: float = 1.5,
-        memory_ns: float = 1.0e9,
+        memory: float = 40.0,
         refusal_cost: float = 0.0,
     ) -> None:
         """Lay out the prices.
@@ -142,7 +142,7 @@ class BacklogPrice(Policy):
             typical_ns: time of a request of mean length, ``[C]``.
             rungs: number of prices.
             foresight: weight of the forecast; 0 looks at nobody who has not come yet.
-            memory_ns: for how long an arrival counts in the load.
+            memory: for how long an arrival counts in the load, in times of the dearest configuration.
             refusal_cost: points of F1 that a refusal costs beyond the answer.  0 makes the most of the F1 over all
                 requests, a refusal counting 0; 100 answers as many as can be, however badly.
         """
@@ -159,6 +159,7 @@ class BacklogPrice(Policy):
         self._lost = float(self._f1[choices[nearly]])
         self._foresight = foresight
         self._seen: tuple[FloatArray, IntArray] = (np.zeros(0), np.zeros(0, dtype=np.int64))  # asked for twice in a row
+        memory_ns = memory * float(typical_ns[-1])
         self._demand = Demand(rungs, memory_ns)
         self._hurry = Hurry(memory_ns * 4)
         self._last = 0
