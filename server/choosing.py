@@ -71,8 +71,12 @@ def choose_engine(
     names = installed_engines()
     stored = stored_times(settings, artifact)
     if len(names) > 1 and all(name in stored for name in names):
-        best = min(names, key=stored.__getitem__)
-        return Choice(load(best), f"fastest in the stored latency profiles: {_shown(stored, names)}")
+        names = tuple(sorted(names, key=stored.__getitem__))
+        try:
+            return Choice(load(names[0]), f"fastest in the stored latency profiles: {_shown(stored, names)}")
+        except EngineUnavailableError as error:
+            logger.warning("engine auto leaves %s out, fastest in the stored profiles: %s", names[0], error)
+            names = names[1:]
     engines = _loaded(names, load)
     if len(engines) == 1:
         (engine,) = engines.values()

@@ -7,6 +7,7 @@ shapes known beforehand and no warm-up, so neither windows nor kept tokens are p
 from __future__ import annotations
 
 import ctypes
+import threading
 import time
 from collections.abc import Sequence
 from ctypes import POINTER, byref, c_int, c_void_p, cast, sizeof
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from model_store.architecture import Architecture
 from model_store.length_config import LengthConfiguration
 from server.engine import NATIVE_LIBRARY
 from server.engine.checks import check_call
@@ -32,7 +34,10 @@ NEEDED = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnn
 BFLOAT16 = "avx512_bf16"
 
 _VERSION = 1
+_SEGMENTS = 2  # question and context
 _WIDEST_HEAD = 64  # columns
+_MOST_POSITIONS = 1 << 16  # pieces of a step are counted in 16 bits
+_MOST_INPUTS = 1 << 16  # sums of 8-bit products stay in 32 bits
 
 
 class NativeEngine:
@@ -54,13 +59,14 @@ class NativeEngine:
             raise EngineUnavailableError(f"{reason}; use openvino")
         if artifact.manifest.quantization.scheme != "int8":
             raise EngineUnavailableError("the engine native runs int8 artifacts only; use openvino or reference")
-        if architecture.head_size > _WIDEST_HEAD:
-            raise EngineUnavailableError(f"the engine native has heads of at most {_WIDEST_HEAD} columns")
+        if reason := _unfit(architecture):
+            raise EngineUnavailableError(f"the engine native cannot run this model: {reason}; use openvino")
         if precision == "bf16" and lacking((BFLOAT16,)):
             raise EngineUnavailableError(
                 "precision bf16 needs a processor with AVX512-BF16, which this one lacks; use precision auto or f32"
             )
         rest = "bf16" if precision == "bf16" else "f32"
+        self._one_at_a_time = threading.Lock()  # buffers are shared by all calls, and a call lets other threads run
         self._library = _loaded(NATIVE_LIBRARY)
         self._architecture = architecture
         self._packed = PackedTensors(architecture, artifact.load_tensors())
@@ -82,18 +88,20 @@ class NativeEngine:
     def run(self, windows: Sequence[WindowTokens], configuration: LengthConfiguration) -> EngineResult:
         """Logits of `windows`; raises as the interface says."""
         check_call(self._architecture, windows, configuration)
-        if not self._encoder:
-            raise ValueError("the engine is closed")
-        began = time.monotonic_ns()
-        logits = tuple(self._infer(window, configuration) for window in windows)
-        return EngineResult(logits, time.monotonic_ns() - began)
+        with self._one_at_a_time:
+            if not self._encoder:
+                raise ValueError("the engine is closed")
+            began = time.monotonic_ns()
+            logits = tuple(self._infer(window, configuration) for window in windows)
+            return EngineResult(logits, time.monotonic_ns() - began)
 
     def close(self) -> None:
-        """End the threads, free buffers and weights."""
-        encoder, self._encoder = self._encoder, None
-        if encoder:
-            self._library.leeway_native_destroy(encoder)
-            del self._packed
+        """End the threads, free buffers and weights; waits for a call that runs."""
+        with self._one_at_a_time:
+            encoder, self._encoder = self._encoder, None
+            if encoder:
+                self._library.leeway_native_destroy(encoder)
+                del self._packed
 
     def __del__(self) -> None:
         if getattr(self, "_encoder", None):
@@ -123,7 +131,7 @@ def obstacle() -> str:
     if missing:
         return f"the engine native needs a processor with {', '.join(missing)}"
     if not NATIVE_LIBRARY.exists():
-        return f"the engine native was not built: there is no {NATIVE_LIBRARY.name} (README, 'Kernels')"
+        return f"the engine native was not built: there is no {NATIVE_LIBRARY.name} (server/engine/kernels/README.md)"
     return ""
 
 
@@ -135,10 +143,10 @@ def _loaded(path: Path) -> ctypes.CDLL:
     """
     try:
         library = ctypes.CDLL(str(path))
-    except OSError as error:
+        version = library.leeway_native_version()
+        sizes = (library.leeway_native_model_bytes(), library.leeway_native_layer_bytes())
+    except (OSError, AttributeError) as error:
         raise EngineUnavailableError(f"the engine native cannot be loaded: {error}") from error
-    version = library.leeway_native_version()
-    sizes = (library.leeway_native_model_bytes(), library.leeway_native_layer_bytes())
     if version != _VERSION or sizes != (sizeof(ModelStructure), sizeof(LayerStructure)):
         raise EngineUnavailableError(f"{path.name} is of another version than this module; install the package again")
     library.leeway_native_create.restype = c_void_p
@@ -149,6 +157,18 @@ def _loaded(path: Path) -> ctypes.CDLL:
     library.leeway_native_run.restype = None
     library.leeway_native_run.argtypes = (c_void_p, c_void_p, c_int, c_int, c_void_p, c_void_p, c_void_p)
     return library
+
+
+def _unfit(architecture: Architecture) -> str:
+    """What of a model the kernels cannot do; empty if there is nothing."""
+    if architecture.segments < _SEGMENTS:
+        return f"{architecture.segments} segment, at least {_SEGMENTS}"
+    if architecture.head_size > _WIDEST_HEAD:
+        return f"heads of {architecture.head_size} columns, at most {_WIDEST_HEAD}"
+    if architecture.positions > _MOST_POSITIONS:
+        return f"{architecture.positions} positions, at most {_MOST_POSITIONS}"
+    inputs = max(architecture.hidden, architecture.intermediate)
+    return f"layers of {inputs} inputs, at most {_MOST_INPUTS}" if inputs > _MOST_INPUTS else ""
 
 
 def _at(array: Array) -> c_void_p:

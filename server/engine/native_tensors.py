@@ -23,6 +23,7 @@ LANES = 16
 """Floats of one vector."""
 
 _LINE = 64  # bytes
+_LARGEST = np.float32(3e38)  # of an inverted scale: infinite times zero would be no number
 _SIGNIFICANCE = {"all": 0, "question": 1, "learned": 2}
 
 Array = NDArray[Any]
@@ -141,11 +142,15 @@ class PackedTensors:
             architecture.layer_norm_epsilon,
             self._plain(tensors["embeddings.word"]),
             self._plain(tensors["embeddings.word.scale"]),
-            *(self._rows(f"embeddings.{name}") for name in ("position", "segment", "norm.weight", "norm.bias")),
+            self._rows("embeddings.position"),
+            self._rows("embeddings.segment"),
+            self._rows("embeddings.norm.weight"),
+            self._rows("embeddings.norm.bias"),
             self._rows("head.weight"),
             self._plain(tensors["head.bias"]),
             self._layers,
         )
+        del self._tensors  # everything of it was copied
 
     def _layer(self, index: int) -> LayerStructure:
         root = f"layers.{index}"
@@ -175,7 +180,9 @@ class PackedTensors:
         wide[np.ix_(outputs.places, inputs.places)] = weight
         panels = wide.reshape(outputs.width // PANEL, PANEL, inputs.width // 4, 4).transpose(0, 2, 1, 3)
         inverse = np.ones(inputs.width, dtype=np.float32)
-        inverse[inputs.places] = np.float32(1.0) / self._tensors[f"{name}.input_scale"]
+        with np.errstate(over="ignore"):
+            steps = np.float32(1.0) / self._tensors[f"{name}.input_scale"]
+        inverse[inputs.places] = np.minimum(steps, _LARGEST)
         return LinearStructure(
             self._plain(panels),
             self._plain((-zero * wide.sum(1, dtype=np.int64)).astype(np.int32)),

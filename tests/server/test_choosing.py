@@ -144,6 +144,16 @@ def test_stored_profiles_decide_without_a_measurement(artifact: Artifact, tmp_pa
     assert choice.reason.startswith(f"fastest in the stored latency profiles: {best} ")
 
 
+def test_where_the_best_of_the_stored_profiles_does_not_load_another_engine_runs(
+    artifact: Artifact, tmp_path: Path
+) -> None:
+    for name, took in (("openvino", 2.0), ("ipex", 1.0)):
+        store_profile(tmp_path / "profiles", profile_of(artifact, name, took))
+    factory = Factory(openvino=1.0, ipex=None)
+    choice = choose_engine(auto(tmp_path / "profiles"), artifact, create=factory)
+    assert choice.engine is factory.made["openvino"]
+
+
 def test_profiles_of_something_else_decide_nothing(artifact: Artifact, tmp_path: Path) -> None:
     right = profile_of(artifact, "ipex", 1.0)
     others = [

@@ -95,10 +95,29 @@ def test_bfloat16_is_refused_where_the_processor_has_none(store: Path, monkeypat
         create_engine("native", ModelStore(store).load("int8"), threads=1, precision="bf16")
 
 
-@runs_here
-@pytest.mark.parametrize(
+WIDTHS = pytest.mark.parametrize(
     ("hidden", "heads", "intermediate"), [(32, 1, 64), (96, 2, 100), (72, 3, 130), (64, 1, 256), (128, 4, 64)]
 )
+
+
+@WIDTHS
+@with_bfloat16
+def test_bfloat16_of_any_width_is_near_float32(tmp_path: Path, hidden: int, heads: int, intermediate: int) -> None:
+    shape = replace(SHAPE, hidden=hidden, heads=heads, intermediate=intermediate)
+    network = random_network(shape, seed=3, scale=0.1)
+    ranges = observe(network, [random_batch((12, 40, 80, 33), shape, seed) for seed in range(2)])
+    publish(tmp_path, "int8", quantized(network, ranges), "int8", shape)
+    artifact = ModelStore(tmp_path).load("int8")
+    plain, rounded = (create_engine("native", artifact, threads=2, precision=each) for each in ("f32", "bf16"))
+    for length in (1, 33, 80):
+        found, expected = answer(rounded, window(length)), answer(plain, window(length))
+        np.testing.assert_allclose(found, expected, atol=0.15)
+    plain.close()
+    rounded.close()
+
+
+@runs_here
+@WIDTHS
 def test_widths_that_fill_no_vector_or_panel_are_padded_without_a_trace(
     tmp_path: Path, hidden: int, heads: int, intermediate: int
 ) -> None:
@@ -176,6 +195,52 @@ def test_closing_ends_its_threads(store: Path) -> None:
     assert not started & running()
     with pytest.raises(ValueError, match="closed"):
         engine.run([window(5)], FULL)
+
+
+@runs_here
+def test_calls_from_several_threads_wait_for_each_other(store: Path) -> None:
+    engine = NativeEngine(ModelStore(store).load("learned"), threads=3)
+    expected = {length: answer(engine, window(length), DROPPING) for length in (5, 80)}
+    wrong: list[int] = []
+
+    def call(length: int) -> None:
+        wrong.extend(length for _ in range(60) if (answer(engine, window(length), DROPPING) != expected[length]).any())
+
+    callers = [threading.Thread(target=call, args=(length,)) for length in (5, 80, 5, 80)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    engine.close()
+    engine.close()
+    assert not wrong
+
+
+@runs_here
+def test_a_model_that_the_kernels_cannot_do_is_refused(store: Path, tmp_path: Path) -> None:
+    tensors = dict(ModelStore(store).load("int8").load_tensors())
+    tensors["embeddings.segment"] = tensors["embeddings.segment"][:1]
+    publish(tmp_path, "one", tensors, "int8", replace(SHAPE, segments=1))
+    with pytest.raises(EngineUnavailableError, match="1 segment, at least 2; use openvino"):
+        create_engine("native", ModelStore(tmp_path).load("one"), threads=1)
+    assert "heads of 128" in native._unfit(replace(SHAPE, hidden=128, heads=1))
+    assert "positions" in native._unfit(replace(SHAPE, positions=1 << 17))
+    assert "inputs" in native._unfit(replace(SHAPE, intermediate=1 << 17))
+
+
+@runs_here
+def test_an_input_far_beyond_its_range_is_clamped_and_never_wraps(store: Path, tmp_path: Path) -> None:
+    tensors = dict(ModelStore(store).load("int8").load_tensors())
+    for name in ("layers.0.qkv", "layers.1.intermediate", "layers.2.output"):
+        tensors[f"{name}.input_scale"] = np.full_like(tensors[f"{name}.input_scale"], 1e-12)
+    tensors["layers.1.qkv.input_scale"] = np.full_like(tensors["layers.1.qkv.input_scale"], 1e-40)
+    tiny = tensors["layers.1.qkv.input_scale"] > 0
+    assert tiny.all()
+    publish(tmp_path, "clamped", tensors, "int8")
+    mine, reference = fresh(tmp_path, "native", "clamped"), fresh(tmp_path, "reference", "clamped")
+    for length in (6, 40):
+        np.testing.assert_allclose(answer(mine, window(length)), answer(reference, window(length)), atol=0.1)
+    mine.close()
 
 
 @runs_here

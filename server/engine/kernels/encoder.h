@@ -21,7 +21,8 @@
 
 namespace leeway {
 
-// The layouts of these are native_tensors.py's `LayerStructure` and `ModelStructure`.  All widths are padded with zeros to multiples of 64.
+// The layouts of these are native_tensors.py's `LayerStructure` and `ModelStructure`.  Widths are padded with zeros: heads to
+// multiples of 16, all others of 64.
 struct Layer {
     Linear qkv, attention_output, intermediate, output;
     const float *attention_norm_weight, *attention_norm_bias, *output_norm_weight, *output_norm_bias;
@@ -138,7 +139,8 @@ class Encoder {
         return std::min(rows, size * ((rows + size * AIM - 1) / (size * AIM)));
     }
 
-    // First row of a piece: even, as neighbours may be stored together; of the one behind the last, all rows.
+    // First row of a piece: even, as neighbours may be stored together; of the one behind the last, all rows.  Where there
+    // are as many pieces as rows, every other one is empty.
     int bound(int piece) const {
         return piece == pieces_ ? rows_of_step_ : int(int64_t(rows_of_step_) * piece / pieces_) & ~1;
     }
@@ -166,8 +168,8 @@ class Encoder {
             const float* position = model_.position_rows + size_t(row) * width;
             const float* segment = model_.segment_rows + (row >= window_.segment_start ? width : 0);
             for (int at = 0; at < width; at += LANES) {
-                const __m128i eight = _mm_maskz_loadu_epi8(lanes_below(at, model_.hidden), word + at);
-                const __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(eight)), scale);
+                const __m128i bytes = _mm_maskz_loadu_epi8(lanes_below(at, model_.hidden), word + at);
+                const __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)), scale);
                 const __m512 placed = _mm512_add_ps(value, _mm512_load_ps(position + at));
                 _mm512_store_ps(out + at, _mm512_add_ps(placed, _mm512_load_ps(segment + at)));
             }

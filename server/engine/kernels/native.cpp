@@ -1,4 +1,4 @@
-// What native.py calls.  Shapes and pointers are checked there; nothing here throws.
+// What native.py calls.  Shapes, ids and lengths are checked there, and one call at a time is seen to; nothing here throws.
 #include <new>
 
 #include "encoder.h"

@@ -1,8 +1,10 @@
 // A team of threads that share the rows of one step after another.
 //
 // Steps follow each other every few hundred microseconds, so the members spin between them and sleep only between runs.
-// Pieces of a step are claimed, not assigned: a member that the system has taken off its core holds up nobody but the
-// piece that it has in hand.
+// Pieces of a step are claimed, not assigned: what a member that the system has taken off its core has not claimed is done
+// by the others, and the step waits only for the piece that it has in hand.
+//
+// One caller at a time: `begin`, `share` and `end` are no one else's while a run goes on.
 #pragma once
 
 #include <immintrin.h>
@@ -21,6 +23,7 @@ namespace leeway {
 class Team {
    public:
     static constexpr int MOST = 1024;
+    static constexpr int MOST_PIECES = 0xFFFF;
     using Step = void (*)(void* what, int piece, int member);
 
     // Starts threads - 1 members beside the caller, fewer where the system refuses; `size()` says how many there are.
@@ -51,7 +54,7 @@ class Team {
 
     void end() { running_.store(false, std::memory_order_release); }
 
-    // Calls `step(what, piece, member)` for every piece, at most 65,535, and returns when all are done.
+    // Calls `step(what, piece, member)` for every piece, at most MOST_PIECES, and returns when all are done.
     void share(Step step, void* what, int pieces) {
         step_ = step;
         what_ = what;
