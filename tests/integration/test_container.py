@@ -163,7 +163,7 @@ def test_a_profile_is_kept_in_the_mounted_folder(tool: Containers, image: str, t
     volume = ("--volume", f"{tmp_path}:/profiles")
     done = tool.run(image, *HARDENED, *volume, words=["calibrate", "--seconds", "40"])
     assert done.returncode == 0, done.stdout
-    assert len(list(tmp_path.glob("profile-*.json"))) == 1
+    assert len(list(tmp_path.glob("profile-*.json"))) == (1 if native_obstacle() else 2)  # of openvino, of native
     container = tool.start(image, free_port(), *HARDENED, *volume)
     wait_until_ready(container)
     assert "latency profile: calibrated" in container.log
