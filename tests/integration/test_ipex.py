@@ -63,7 +63,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_contract_and_the_arithmetic_hold_with_ipex(python: Path) -> None:
     found = succeed(python, "-c", "from server.engine import installed_engines; print(*installed_engines())")
-    assert found.split() == ["openvino", "ipex"]
+    assert found.split() in (["native", "openvino", "ipex"], ["openvino", "ipex"])  # no kernels for this platform
     files = ("tests/server/test_engine_contract.py", "tests/server/test_ipex.py")
     told = succeed(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", "-k", "ipex", *files)
     summary = told.strip().splitlines()[-1]
