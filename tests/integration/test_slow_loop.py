@@ -184,7 +184,8 @@ def test_a_too_fast_profile_is_trimmed_and_an_outage_of_prometheus_fails_no_requ
     prometheus = PrometheusServer(binary, tmp_path, port)
     try:
         prometheus.wait_until_ready()
-        with ServerProcess(leeway_serve(port, "--engine", "openvino"), port, environment(prometheus.url, profile_dir)) as server:
+        command = leeway_serve(port, "--engine", "openvino")  # as in the profile
+        with ServerProcess(command, port, environment(prometheus.url, profile_dir)) as server:
             server.wait_ready(PATIENCE_S)
             traffic, settled = Traffic(port), Settled(port)
             with traffic.flowing():
