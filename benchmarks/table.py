@@ -22,11 +22,10 @@ from model_store import ModelStore, ParetoPoint
 from model_store.errors import ModelStoreError
 from server.engine import create_engine, installed_engines
 from server.engine.interface import Engine, WindowTokens
-from server.measuring import ProbeWindow
+from server.engine.probe import ProbeWindow
 from server.settings import packaged_store
 
 _UNCOUNTED = 3
-_QUESTION_TOKENS = 12
 
 
 def times(
@@ -97,9 +96,10 @@ def table(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer rea
     running = create_engine(name, artifact, threads=threads)
     points, vocabulary = artifact.table.points, artifact.manifest.architecture.vocabulary
     running.warm_up([point.configuration for point in points])
-    drawn = np.random.default_rng(seed).integers(vocabulary, size=(windows, length), dtype=np.int32)
+    generator = np.random.default_rng(seed)
+    drawn = [ProbeWindow.drawn(length, vocabulary, generator) for _ in range(windows)]
     say(f"{name}: {len(points)} points, {windows} windows, {rounds} rounds")
-    found = times(running, points, [ProbeWindow(each, min(_QUESTION_TOKENS, length)) for each in drawn], rounds, seed)
+    found = times(running, points, drawn, rounds, seed)
     running.close()
     result = document(found, {point.id: point.macs for point in points}, max_cheapest)
     finish(

@@ -17,7 +17,8 @@ import numpy as np
 from model_store.length_config import LengthConfiguration
 from model_store.pareto import ParetoTable
 from server.engine import create_engine, installed_engines
-from server.engine.interface import Engine, EngineUnavailableError, IntArray
+from server.engine.interface import Engine, EngineUnavailableError
+from server.engine.probe import ProbeWindow
 from server.engine.processor import processor_name
 from server.engine.threads import available_threads
 from server.profiles import load_profiles
@@ -36,7 +37,6 @@ MEASURE_SECONDS = 2.0
 
 _FIRST_CALLS = 3  # the first ones of a shape make its kernels
 _ROUNDS = 9
-_QUESTION_TOKENS = 12
 
 Create = Callable[..., Engine]
 
@@ -122,7 +122,8 @@ def measured_times(
     """Nanoseconds by engine, of the cheapest, the middle and the full configuration, in rounds over all engines."""
     points = artifact.table.points
     configurations = [points[place].configuration for place in sorted({0, len(points) // 2, len(points) - 1})]
-    window = _probe(artifact)
+    length = _typical_length(artifact.table, artifact.manifest.reading.max_length)
+    window = ProbeWindow.drawn(length, artifact.manifest.architecture.vocabulary, np.random.default_rng(0))
     cells = [(name, configuration) for name in engines for configuration in configurations]
     for name, configuration in cells:
         for _ in range(_FIRST_CALLS):
@@ -135,19 +136,6 @@ def measured_times(
         for name, configuration in cells:
             samples[name, configuration].append(engines[name].run([window], configuration).inference_ns)
     return {name: fmean(median(samples[name, each]) for each in configurations) for name in engines}
-
-
-@dataclass(frozen=True, slots=True)
-class _Window:
-    token_ids: IntArray
-    segment_start: int
-
-
-def _probe(artifact: Artifact) -> _Window:
-    """A window of any tokens: what they say does not change the time."""
-    length = _typical_length(artifact.table, artifact.manifest.reading.max_length)
-    ids = np.random.default_rng(0).integers(0, artifact.manifest.architecture.vocabulary, length, dtype=np.int32)
-    return _Window(ids, min(_QUESTION_TOKENS, length))
 
 
 def _typical_length(table: ParetoTable, max_length: int) -> int:

@@ -166,9 +166,7 @@ class InferenceLine:
                 self._succeed(job, now_ns)
         lonely = whole and not failed and not self._router.waiting
         self._router.finished(dispatch, now_ns, learn=not failed and not lonely)
-        if (
-            lonely
-        ):  # the loop's next turn makes the answer and writes it at its end: learning can wait for the one after
+        if lonely:  # its answer is made and written in the loop's next turn: learning can wait for the one after
             loop = asyncio.get_running_loop()
             loop.call_soon(loop.call_soon, self._router.learn, dispatch, now_ns)
         self._dispatch()

@@ -14,8 +14,9 @@ from statistics import median
 import numpy as np
 
 from model_store.length_config import LengthConfiguration
-from reading.tokens import IntArray, TextTokenizer
+from reading.tokens import TextTokenizer
 from server.engine.interface import Engine
+from server.engine.probe import QUESTION_TOKENS, ProbeWindow
 
 Clock = Callable[[], int]
 """Integer nanoseconds of a monotonic clock."""
@@ -26,7 +27,6 @@ Progress = Callable[[str], None]
 GRID_STEP = 16
 """Windows are measured at multiples of this many tokens; the bucket step of the engine that pads to one."""
 
-_QUESTION_TOKENS = 12
 _EVERY_NS = 2_000_000_000
 
 
@@ -52,14 +52,6 @@ class Cell:
 
     configuration: int
     length: int
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeWindow:
-    """A window that stands for all of its length; see `server.engine.interface.WindowTokens`."""
-
-    token_ids: IntArray
-    segment_start: int
 
 
 @dataclass(slots=True)
@@ -119,7 +111,7 @@ def probe_windows(tokenizer: TextTokenizer, text: str, lengths: Sequence[int]) -
     special = tokenizer.special
     windows = {}
     for length in lengths:
-        asked = min(_QUESTION_TOKENS, (length - 3) // 2)
+        asked = min(QUESTION_TOKENS, (length - 3) // 2)
         token_ids = np.resize(pieces, length).astype(np.int32)
         token_ids[0], token_ids[asked + 1], token_ids[-1] = special.cls_id, special.sep_id, special.sep_id
         windows[length] = ProbeWindow(token_ids, asked + 2)

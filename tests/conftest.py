@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from server.engine.interface import Engine
 
 settings.register_profile("leeway", deadline=None, derandomize=True)
 settings.load_profile("leeway")
@@ -55,3 +59,44 @@ def no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(socket.socket, "connect_ex", guarded_connect_ex)
     monkeypatch.setattr(socket, "getaddrinfo", guarded_getaddrinfo)
     yield
+
+
+# What the tests of engines share; torch and the trainer are imported only where these are asked for.
+
+
+@pytest.fixture(scope="module")
+def one_torch_thread() -> Iterator[None]:
+    """Engines on torch set its threads for the whole process; what they were before comes back."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small models of `tests.trainer.models.publish_models`."""
+    from tests.trainer.models import publish_models
+
+    root = tmp_path_factory.mktemp("store")
+    publish_models(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def engines(store: Path) -> Iterator[Callable[..., Engine]]:
+    """Engines by name and model (``int8``, where none is given) in f32, each made once."""
+    from tests.trainer.models import fresh
+
+    made: dict[tuple[str, str], Engine] = {}
+
+    def get(name: str, model: str = "int8") -> Engine:
+        if (name, model) not in made:
+            made[name, model] = fresh(store, name, model)
+        return made[name, model]
+
+    yield get
+    for engine in made.values():
+        engine.close()

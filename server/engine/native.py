@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from model_store.architecture import Architecture
 from model_store.length_config import LengthConfiguration
@@ -23,6 +22,7 @@ from server.engine import NATIVE_LIBRARY
 from server.engine.checks import check_call
 from server.engine.interface import EngineInfo, EngineResult, EngineUnavailableError, WindowLogits, WindowTokens
 from server.engine.native_tensors import Array, LayerStructure, ModelStructure, PackedTensors
+from server.engine.probe import ProbeWindow
 from server.engine.processor import lacking, processor_name
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class NativeEngine:
 
     def warm_up(self, configurations: Sequence[LengthConfiguration]) -> None:
         """Touch all memory once."""
-        longest = _Probe(np.zeros(self._architecture.positions, dtype=np.int32))
+        longest = ProbeWindow(np.zeros(self._architecture.positions, dtype=np.int32), 1)
         for configuration in configurations[:1]:
             self.run([longest], configuration)
 
@@ -117,12 +117,6 @@ class NativeEngine:
             self._encoder, _at(ids), count, window.segment_start, _at(kept), _at(start), _at(end)
         )
         return WindowLogits(start, end)
-
-
-class _Probe:
-    def __init__(self, token_ids: NDArray[np.int32]) -> None:
-        self.token_ids = token_ids
-        self.segment_start = 1
 
 
 def obstacle() -> str:

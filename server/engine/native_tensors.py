@@ -69,7 +69,7 @@ class LinearStructure(Structure):
 
 
 class LayerStructure(Structure):
-    """``Layer`` of encoder.h."""
+    """``Layer`` of model.h."""
 
     _fields_ = (
         ("qkv", LinearStructure),
@@ -86,7 +86,7 @@ class LayerStructure(Structure):
 
 
 class ModelStructure(Structure):
-    """``Model`` of encoder.h."""
+    """``Model`` of model.h."""
 
     _fields_ = (
         ("layers", c_int32),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,11 +15,11 @@ from server.engine.interface import (
     EngineInfo,
     EngineResult,
     EngineUnavailableError,
-    IntArray,
     WindowLogits,
     WindowTokens,
 )
 from server.engine.openvino_graph import build_graph
+from server.engine.probe import ProbeWindow
 from server.engine.processor import multiplies_int8_exactly
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ class OpenVinoEngine:
                 met |= shapes
                 ids = np.full(length, self._pad_id, dtype=np.int32)
                 for _ in range(_WARM_UP_ROUNDS):
-                    self._infer(_Probe(ids, 1), configuration)
+                    self._infer(ProbeWindow(ids, 1), configuration)
 
     def run(self, windows: Sequence[WindowTokens], configuration: LengthConfiguration) -> EngineResult:
         """Logits of `windows`; raises as the interface says."""
@@ -124,12 +123,6 @@ class OpenVinoEngine:
             inputs["rows"] = np.asarray(rows, dtype=np.int32)
         start, end = request.infer(inputs, share_inputs=True, share_outputs=True).values()
         return WindowLogits(start[:length].copy(), end[:length].copy())
-
-
-@dataclass(frozen=True, slots=True)
-class _Probe:
-    token_ids: IntArray
-    segment_start: int
 
 
 def _rounded_up(count: int, step: int, most: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,8 +20,23 @@ _TRIAL_NS = 100_000_000
 _MOST_KEPT = 0.25  # of the slack, for stalls: more turns away more than stalls ever make late
 
 
-_TRIAL_NS = 100_000_000
-_MOST_KEPT = 0.25  # of the slack, for stalls: more turns away more than stalls ever make late
+class Present(NamedTuple):
+    """What a request meets that is offered.
+
+    Attributes:
+        queue: who waits.
+        running: what occupies the engine.
+        policy: names the rung at which everyone must be in time, and says whether one may come in at the cheapest rung
+            that is in time there alone.
+        factor: what the profile's times are multiplied by to be expected now.
+        now_ns: of the offer.
+    """
+
+    queue: DeadlineQueue
+    running: Dispatch | None
+    policy: Policy
+    factor: float
+    now_ns: int
 
 
 class Admission:
@@ -38,28 +55,14 @@ class Admission:
         self._patience_ns = patience_ns
         self._tried_ns = -_TRIAL_NS
 
-    def decide(  # noqa: PLR0913, PLR0917 - who, behind whom, when, and by whose rule
-        self,
-        ticket: Ticket,
-        queue: DeadlineQueue,
-        running: Dispatch | None,
-        policy: Policy,
-        factor: float,
-        now_ns: int,
-    ) -> Refusal | None:
-        """Why `ticket`, made by `ticket`, must not be pushed into `queue`; None if it may.
+    def decide(self, ticket: Ticket, present: Present) -> Refusal | None:
+        """Why `ticket` must not be pushed into the queue; None if it may.
 
-        Args:
-            ticket: of the request that is offered.
-            queue: who waits.
-            running: what occupies the engine.
-            policy: names the rung at which everyone must be in time, and says whether `ticket` may come in at the
-                cheapest rung, if it is in time there alone; it then counts as that at every rung up to the floor.
-            factor: what the profile's times are multiplied by to be expected now.
-            now_ns: of the offer.
+        One that comes in at the cheapest rung alone counts as that at every rung up to the floor.
         """
-        refusal = self._refusal(ticket, queue, running, policy, factor, now_ns)
-        if refusal is None or running is not None or len(queue) or not self._tries(ticket, now_ns):
+        refusal = self._refusal(ticket, present)
+        busy = present.running is not None or len(present.queue) > 0
+        if refusal is None or busy or not self._tries(ticket, present.now_ns):
             return refusal
         ticket.hastened = True
         return None
@@ -86,15 +89,8 @@ class Admission:
         slack_ns = ticket.finish_by_ns - now_ns
         return self._model.stall_ns(min(_MOST_KEPT * slack_ns, slack_ns - ticket.least_ns(factor)), slack_ns)
 
-    def _refusal(  # noqa: PLR0911, PLR0913, PLR0917 - as `decide`; a return for each reason
-        self,
-        ticket: Ticket,
-        queue: DeadlineQueue,
-        running: Dispatch | None,
-        policy: Policy,
-        factor: float,
-        now_ns: int,
-    ) -> Refusal | None:
+    def _refusal(self, ticket: Ticket, present: Present) -> Refusal | None:  # noqa: PLR0911 - a return for each reason
+        queue, _, policy, factor, now_ns = present
         if ticket.strict and now_ns + ticket.least_ns(factor) > ticket.finish_by_ns:
             hopeless = _hopeless(ticket, self._least_budget_ns(ticket, factor, now_ns), now_ns)
             if hopeless is not None:
@@ -104,7 +100,7 @@ class Admission:
             return self._overload("as many requests wait as may", ticket, drain_ns, factor, now_ns)
         if ticket.request.budget_ns is None:
             return None
-        late_ns = self._lateness_ns(ticket, queue, running, policy, factor, now_ns)
+        late_ns = _lateness_ns(ticket, present)
         if late_ns <= 0:
             return None
         if not ticket.strict:
@@ -112,9 +108,8 @@ class Admission:
             return None
         if ticket.rung_ns[0] < ticket.rung_ns[policy.floor] and policy.spares(factor):
             ticket.rung_ns = ticket.rung_ns.copy()
-            ticket.rung_ns[: policy.floor] = ticket.rung_ns[0]
-            ticket.rung_ns[policy.floor] = ticket.rung_ns[0]
-            late_ns = self._lateness_ns(ticket, queue, running, policy, factor, now_ns)
+            ticket.rung_ns[: policy.floor + 1] = ticket.rung_ns[0]
+            late_ns = _lateness_ns(ticket, present)
         if late_ns <= 0:
             return None
         return self._overload("under the present load the budget cannot be kept", ticket, late_ns, factor, now_ns)
@@ -140,36 +135,30 @@ class Admission:
         least_ns = self._least_budget_ns(ticket, factor, now_ns)
         return Refusal(Outcome.REJECTED_OVERLOAD, reason, least_ns, max(1_000_000, int(wait_ns)))
 
-    def _lateness_ns(  # noqa: PLR0913, PLR0917 - as `decide`
-        self,
-        ticket: Ticket,
-        queue: DeadlineQueue,
-        running: Dispatch | None,
-        policy: Policy,
-        factor: float,
-        now_ns: int,
-    ) -> float:
-        """By how much the latest of `ticket` and the strict requests behind it would be late; at most 0: nobody.
 
-        Of the time that `ticket` could wait, what the policy does not grant it counts as taken.
-        """
-        rung = policy.floor
-        row, times, excess, promised = _line(ticket, queue, running, rung, factor)
-        own_ns = float(ticket.rung_ns[rung]) * factor
-        busy_ns, busy_beyond_ns = _left(running, now_ns)
-        beyond = times[:row] * excess[:row]
-        before_ns = busy_ns + float(np.add.reduce(times[:row])) + own_ns
-        squares = busy_beyond_ns**2 + float(beyond @ beyond) + (own_ns * ticket.excess) ** 2
-        slack_ns = ticket.finish_by_ns - ticket.stall_ns - now_ns
-        late: float = before_ns + squares**0.5 - slack_ns
-        if ticket.strict and ticket.request.pinned is None:
-            share = policy.share_of_wait(int(ticket.rungs[rung]), float(ticket.rung_ns[rung]), factor)
-            late += (1.0 - share) * max(0.0, slack_ns - own_ns * (1.0 + ticket.excess))
-        if row == len(times):
-            return late
-        ends = latest_ends(times[row:], excess[row:], before_ns, squares)
-        ends -= promised[row:]
-        return max(late, float(ends[ends.argmax()]) + now_ns)
+def _lateness_ns(ticket: Ticket, present: Present) -> float:
+    """By how much the latest of `ticket` and the strict requests behind it would be late; at most 0: nobody.
+
+    Of the time that `ticket` could wait, what the policy does not grant it counts as taken.
+    """
+    queue, running, policy, factor, now_ns = present
+    rung = policy.floor
+    row, times, excess, promised = _line(ticket, queue, running, rung, factor)
+    own_ns = float(ticket.rung_ns[rung]) * factor
+    busy_ns, busy_beyond_ns = _left(running, now_ns)
+    beyond = times[:row] * excess[:row]
+    before_ns = busy_ns + float(np.add.reduce(times[:row])) + own_ns
+    squares = busy_beyond_ns**2 + float(beyond @ beyond) + (own_ns * ticket.excess) ** 2
+    slack_ns = ticket.finish_by_ns - ticket.stall_ns - now_ns
+    late: float = before_ns + squares**0.5 - slack_ns
+    if ticket.strict and ticket.request.pinned is None:
+        share = policy.share_of_wait(int(ticket.rungs[rung]), float(ticket.rung_ns[rung]), factor)
+        late += (1.0 - share) * max(0.0, slack_ns - own_ns * (1.0 + ticket.excess))
+    if row == len(times):
+        return late
+    ends = latest_ends(times[row:], excess[row:], before_ns, squares)
+    ends -= promised[row:]
+    return max(late, float(ends[ends.argmax()]) + now_ns)
 
 
 def _line(

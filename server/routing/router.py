@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_store.pareto import ParetoTable
-from server.routing.admission import Admission
+from server.routing.admission import Admission, Present
 from server.routing.latency_model import LatencyModel, Work
 from server.routing.policy import Policy, View
 from server.routing.queue import DeadlineQueue
@@ -114,7 +114,7 @@ class Router:
         ticket = self._ticket(request, work, strict=strict, limits_ns=limits_ns, tails=tails)
         if strict:
             ticket.stall_ns = self._admission.stall_ns(ticket, factor, now_ns)
-        refusal = self._admission.decide(ticket, self._queue, self._running, self.policy, factor, now_ns)
+        refusal = self._admission.decide(ticket, Present(self._queue, self._running, self.policy, factor, now_ns))
         if refusal is not None:
             return refusal
         self._queue.push(ticket)

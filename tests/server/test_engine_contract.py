@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,47 +10,17 @@ from typing import Any
 import numpy as np
 import openvino as ov
 import pytest
-import torch
 
 from model_store import LengthConfiguration, ModelStore, full_configuration
 from server.engine import create_engine, installed_engines
 from server.engine.interface import Engine, EngineUnavailableError
 from server.engine.native import obstacle
 from tests.model_store.tiny_artifact import TINY
-from tests.trainer.models import DROPPING, EDGES, FULL, SHAPE, Tokens, answer, fresh, publish_models, stacked, window
+from tests.trainer.models import DROPPING, EDGES, FULL, SHAPE, Tokens, answer, fresh, stacked, window
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 NAMES = ("native", "openvino", "ipex", "reference", "fake")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def threads_of_others() -> Iterator[None]:
-    """The reference sets torch's threads for the whole process."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root: Path = tmp_path_factory.mktemp("store")
-    publish_models(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def engines(store: Path) -> Iterator[Callable[[str, str], Engine]]:
-    """Engines by name and model in f32, each made once."""
-    made: dict[tuple[str, str], Engine] = {}
-
-    def get(name: str, model: str = "int8") -> Engine:
-        if (name, model) not in made:
-            made[name, model] = fresh(store, name, model)
-        return made[name, model]
-
-    yield get
-    for engine in made.values():
-        engine.close()
 
 
 Engines = Callable[..., Engine]

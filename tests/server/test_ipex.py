@@ -6,7 +6,7 @@ makes of them is shown by tests/integration/test_ipex.py, which runs this file i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -19,19 +19,12 @@ from server.engine import create_engine, installed_engines, ipex
 from server.engine.interface import Engine, EngineUnavailableError
 from server.engine.ipex import IpexEngine, _most_significant
 from tests.model_store.tiny_artifact import TINY
-from tests.trainer.models import DROPPING, EDGES, FULL, answer, fresh, publish_models, window
+from tests.trainer.models import DROPPING, EDGES, FULL, answer, window
 from tests.trainer.test_parity import assert_alike
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 INSTALLED = "ipex" in installed_engines()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def threads_of_others() -> Iterator[None]:
-    """Both engines set torch's threads for the whole process."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
@@ -39,27 +32,6 @@ def plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     if not INSTALLED:
         monkeypatch.setattr(ipex, "_load_extension", lambda: None)
         monkeypatch.setattr(ipex, "multiplies_int8_exactly", lambda: True)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root: Path = tmp_path_factory.mktemp("store")
-    publish_models(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def engines(store: Path) -> Iterator[Callable[[str, str], Engine]]:
-    made: dict[tuple[str, str], Engine] = {}
-
-    def get(name: str, model: str = "int8") -> Engine:
-        if (name, model) not in made:
-            made[name, model] = fresh(store, name, model)
-        return made[name, model]
-
-    yield get
-    for engine in made.values():
-        engine.close()
 
 
 def engine_of(store: Path, model: str = "int8") -> IpexEngine:

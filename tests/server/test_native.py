@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from model_store import LengthConfiguration, ModelStore, full_configuration
 from server.engine import NATIVE_LIBRARY, create_engine, native, native_tensors, processor
@@ -18,41 +17,13 @@ from server.engine.interface import Engine, EngineUnavailableError
 from server.engine.native import BFLOAT16, NativeEngine, obstacle
 from server.engine.processor import lacking
 from tests.trainer.helpers import quantized, random_batch, random_network
-from tests.trainer.models import DROPPING, EDGES, FULL, SHAPE, answer, fresh, publish, publish_models, window
+from tests.trainer.models import DROPPING, EDGES, FULL, SHAPE, answer, fresh, publish, window
 from tests.trainer.test_parity import assert_alike
 from trainer.quantize import observe
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 runs_here = pytest.mark.skipif(bool(obstacle()), reason=f"native: {obstacle()}")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def threads_of_others() -> Iterator[None]:
-    """The reference sets torch's threads for the whole process."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root: Path = tmp_path_factory.mktemp("store")
-    publish_models(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def engines(store: Path) -> Iterator[Callable[[str, str], Engine]]:
-    made: dict[tuple[str, str], Engine] = {}
-
-    def get(name: str, model: str = "int8") -> Engine:
-        if (name, model) not in made:
-            made[name, model] = fresh(store, name, model)
-        return made[name, model]
-
-    yield get
-    for engine in made.values():
-        engine.close()
 
 
 @runs_here

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from model_store import LengthConfiguration, ModelStore
 from server.engine import create_engine
 from server.engine.interface import Engine
 from server.engine.openvino import BUCKET_STEP
-from tests.trainer.models import DROPPING, EDGES, FULL, SHAPE, Tokens, answer, fresh, publish_models, window
+from tests.trainer.models import DROPPING, EDGES, FULL, SHAPE, Tokens, answer, window
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 # Both engines do the same arithmetic, and where no activation lies on the edge between two of its 256 levels their
 # logits differ by float rounding alone.  Where one does, float sums in another order put it on the next level, and
@@ -22,37 +23,6 @@ from tests.trainer.models import DROPPING, EDGES, FULL, SHAPE, Tokens, answer, f
 TOLERANCE = 0.1
 SWAPPED = 4
 """Under dropping, tokens of nearly equal significance may change places: a pair in each of two layers."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def threads_of_others() -> Iterator[None]:
-    """The reference sets torch's threads for the whole process."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root: Path = tmp_path_factory.mktemp("store")
-    publish_models(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def engines(store: Path) -> Iterator[Callable[[str, str], Engine]]:
-    """Engines by name and model in f32, each made once."""
-    made: dict[tuple[str, str], Engine] = {}
-
-    def get(name: str, model: str = "int8") -> Engine:
-        if (name, model) not in made:
-            made[name, model] = fresh(store, name, model)
-        return made[name, model]
-
-    yield get
-    for engine in made.values():
-        engine.close()
 
 
 Engines = Callable[..., Engine]

@@ -11,62 +11,14 @@
 // over the window.
 #pragma once
 
-#include <stdlib.h>
-
 #include <algorithm>
 
 #include "attention.h"
-#include "products.h"
+#include "lines.h"
+#include "model.h"
 #include "team.h"
 
 namespace leeway {
-
-// The layouts of these are native_tensors.py's `LayerStructure` and `ModelStructure`.  Widths are padded with zeros: heads to
-// multiples of 16, all others of 64.
-struct Layer {
-    Linear qkv, attention_output, intermediate, output;
-    const float *attention_norm_weight, *attention_norm_bias, *output_norm_weight, *output_norm_bias;
-    const float* significance_weight;  // learned significance, else null
-    float significance_bias;
-};
-
-enum Significance : int32_t { ALL = 0, QUESTION = 1, LEARNED = 2 };
-
-struct Model {
-    int32_t layers, hidden, hidden_width, heads, head_width, attention_width, inner_width, positions;
-    Significance significance;
-    float epsilon;
-    const int8_t* words;  // [vocabulary][hidden], not padded
-    const float* word_scales;
-    const float *position_rows, *segment_rows;  // [...][hidden_width]
-    const float *norm_weight, *norm_bias;
-    const float *head_weight, *head_bias;  // [2][hidden_width], [2]
-    const Layer* layer;
-};
-
-struct Window {
-    const int32_t* ids;
-    int count, segment_start;
-    const int32_t* kept;  // [layers]
-    float *start, *end;   // [count]
-};
-
-// Memory in cache lines that frees itself; null where there was none to be had.
-template <class T>
-class Lines {
-   public:
-    explicit Lines(size_t count)
-        : data_(static_cast<T*>(aligned_alloc(64, (count * sizeof(T) + 63) / 64 * 64 + 64))) {
-        if (data_ != nullptr) memset(data_, 0, count * sizeof(T));
-    }
-    ~Lines() { free(data_); }
-    Lines(const Lines&) = delete;
-    Lines& operator=(const Lines&) = delete;
-    T* get() const { return data_; }
-
-   private:
-    T* data_;
-};
 
 constexpr int PIECE = 64;  // most rows of a piece: what a member's buffers hold
 constexpr int AIM = 48;    // rows of a piece: enough work for each line of weights that is read, yet fitting the cache

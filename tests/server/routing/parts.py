@@ -13,6 +13,7 @@ from server.routing.latency_model import LatencyModel
 from server.routing.policy import BacklogPrice, LookAhead, Policy
 from server.routing.profile import LatencyProfile, ProfileKey
 from server.routing.router import Router, RoutingSettings
+from server.routing.ticket import Dispatch, Refusal, Ticket
 
 MS = 1_000_000
 SECOND = 1_000 * MS
@@ -73,3 +74,20 @@ def router(policy: Callable[[LatencyModel], Policy] = backlog_price, **limits: A
     """A router over `profile` and `table`."""
     model = LatencyModel(profile())
     return Router(table(), model, policy(model), RoutingSettings(**limits))
+
+
+def admitted(found: Ticket | Refusal) -> Ticket:
+    assert isinstance(found, Ticket), found
+    return found
+
+
+def refused(found: Ticket | Refusal) -> Refusal:
+    assert isinstance(found, Refusal), found
+    return found
+
+
+def started(server: Router, now_ns: int) -> Dispatch:
+    dispatch, dropped = server.dispatch(now_ns)
+    assert dispatch is not None
+    assert not dropped
+    return dispatch

@@ -13,24 +13,18 @@ from hypothesis import strategies as st
 from server.routing.outcomes import Outcome
 from server.routing.router import Router
 from server.routing.ticket import Dispatch, Refusal, Request, Ticket
-from tests.server.routing.parts import MS, SECOND, backlog_price, look_ahead, poor_cheap, poor_two, router
-
-
-def admitted(found: Ticket | Refusal) -> Ticket:
-    assert isinstance(found, Ticket), found
-    return found
-
-
-def refused(found: Ticket | Refusal) -> Refusal:
-    assert isinstance(found, Refusal), found
-    return found
-
-
-def started(server: Router, now_ns: int) -> Dispatch:
-    dispatch, dropped = server.dispatch(now_ns)
-    assert dispatch is not None
-    assert not dropped
-    return dispatch
+from tests.server.routing.parts import (
+    MS,
+    SECOND,
+    admitted,
+    backlog_price,
+    look_ahead,
+    poor_cheap,
+    poor_two,
+    refused,
+    router,
+    started,
+)
 
 
 def test_an_idle_server_gives_the_best_that_the_budget_holds() -> None:
@@ -299,42 +293,6 @@ def test_a_server_that_thinks_itself_too_slow_does_not_refuse_for_ever() -> None
     soon, later = 6 * SECOND + 20 * MS, 120 * SECOND
     refused(server.admit(Request((100,), soon, 14 * MS), soon))
     assert not admitted(server.admit(Request((100,), later, 14 * MS), later)).hastened, "no trial: it is sure again"
-
-
-def life(server: Router, slowness: float, begin_ns: int, end_ns: int, budget_ns: int) -> list[bool]:
-    """One caller that asks again at once (a refusal takes a millisecond); whether each was taken."""
-    taken, now_ns = [], begin_ns
-    while now_ns < end_ns:
-        taken.append(isinstance(server.admit(Request((100,), now_ns, budget_ns), now_ns), Ticket))
-        if not taken[-1]:
-            now_ns += MS
-        else:
-            dispatch = started(server, now_ns)
-            now_ns += int(dispatch.expected_ns / dispatch.factor * slowness)
-            server.finished(dispatch, now_ns)
-    return taken
-
-
-def test_an_idle_engine_that_refuses_tries_one_now_and_then_and_so_learns_that_it_is_fast_again() -> None:
-    server = router()
-    assert all(life(server, 1.0, 0, SECOND, 6 * MS))
-    slow = life(server, 4.0, SECOND, 4 * SECOND, 6 * MS)  # the cheapest takes 10 ms
-    assert sum(slow[-800:]) <= 8, "one in 100 ms"
-    life(server, 1.0, 4 * SECOND, 6 * SECOND, 6 * MS)
-    assert all(life(server, 1.0, 6 * SECOND, 7 * SECOND, 6 * MS))
-
-
-def test_what_it_never_could_do_is_not_tried() -> None:
-    server = router()
-    assert not any(life(server, 1.0, 0, 3 * SECOND, 3 * MS))
-
-
-def test_one_that_is_tried_gets_the_cheapest_and_is_not_dropped() -> None:
-    server = router()
-    life(server, 4.0, 0, SECOND, 5 * MS)
-    now_ns = 2 * SECOND
-    admitted(server.admit(Request((100,), now_ns, 5 * MS), now_ns))
-    assert started(server, now_ns).configuration == 0
 
 
 @dataclass
