@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from ctypes import byref
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reading.kernels import BestSpan, ReadingKernels
 from reading.tokens import TokenizedText
 from reading.windows import Window
 from reading.words import word_bounds
@@ -98,12 +101,21 @@ class _Ranking:
     total: float
 
 
-def best_answers(
+class _Logits(NamedTuple):
+    """Of one window, float64 ``[n]`` each."""
+
+    start: FloatArray
+    end: FloatArray
+
+
+def best_answers(  # noqa: PLR0913 - what there is, then what is wanted
     context: str,
     tokens: TokenizedText,
     windows: Sequence[Window],
     logits: Sequence[SpanLogits],
     settings: SpanSettings = SpanSettings(),
+    *,
+    kernels: ReadingKernels | None = None,
 ) -> list[Answer]:
     """The best answers, best first, each with text offsets of its own.
 
@@ -117,6 +129,7 @@ def best_answers(
         windows: windows of that context (`reading.windows.make_windows`).
         logits: one per window, each with as many values as the window has tokens.
         settings: what counts as an answer.
+        kernels: find the one best span of a single window sooner; None to do without.
 
     Returns:
         At most ``settings.top_k`` answers.  A context without tokens has none (or, under a threshold, the
@@ -126,7 +139,8 @@ def best_answers(
         ValueError: logits that do not fit the windows or are not finite, or tokens that are not the context's.
     """
     _check(context, tokens, windows, logits)
-    answers = _distinct_answers(context, tokens, windows, logits, settings)
+    ranked = partial(_ranked, len(tokens), windows, logits, settings.max_answer, kernels=kernels)
+    answers = _distinct_answers(context, tokens, settings, ranked)
     threshold = settings.no_answer_threshold
     if threshold is None:
         return answers
@@ -147,21 +161,28 @@ def _check(context: str, tokens: TokenizedText, windows: Sequence[Window], logit
         for name, row in (("start", values.start), ("end", values.end)):
             if row.shape != (len(window),):
                 raise ValueError(f"window {place} has {len(window)} tokens but {name} logits of shape {row.shape}")
-            if not math.isfinite(np.add.reduce(row, dtype=np.float64)):  # too wide for finite float32 to overflow
-                raise ValueError(f"the {name} logits of window {place} hold a value that is not finite")
+
+
+def _finite(place: int, values: SpanLogits) -> _Logits:
+    """Logits of window `place`.
+
+    Raises:
+        ValueError: one is not finite.
+    """
+    rows = _Logits(values.start.astype(np.float64), values.end.astype(np.float64))
+    for name, row in zip(("start", "end"), rows, strict=True):
+        if not math.isfinite(np.add.reduce(row)):  # too wide for finite float32 to overflow
+            raise ValueError(f"the {name} logits of window {place} hold a value that is not finite")
+    return rows
 
 
 def _distinct_answers(
-    context: str,
-    tokens: TokenizedText,
-    windows: Sequence[Window],
-    logits: Sequence[SpanLogits],
-    settings: SpanSettings,
+    context: str, tokens: TokenizedText, settings: SpanSettings, ranked: Callable[[int], _Ranking]
 ) -> list[Answer]:
     """The best ``top_k`` spans that differ in their text offsets; of those with equal offsets the best."""
     wanted = settings.top_k
     while True:
-        ranking = _rank(len(tokens), windows, logits, settings.max_answer, wanted)
+        ranking = ranked(wanted)
         starts, ends = _text_offsets(context, tokens, ranking, align_to_words=settings.align_to_words)
         best: dict[tuple[int, int], float] = {}
         for start, end, logit in zip(starts, ends, ranking.logits, strict=True):
@@ -176,16 +197,31 @@ def _distinct_answers(
     ]
 
 
-def _rank(
-    count: int, windows: Sequence[Window], logits: Sequence[SpanLogits], max_answer: int, wanted: int
+def _ranked(  # noqa: PLR0913 - as `best_answers`
+    count: int,
+    windows: Sequence[Window],
+    logits: Sequence[SpanLogits],
+    max_answer: int,
+    wanted: int,
+    *,
+    kernels: ReadingKernels | None,
 ) -> _Ranking:
-    """The best `wanted` token spans of a context of `count` tokens."""
+    """The best `wanted` token spans of a context of `count` tokens.
+
+    Raises:
+        ValueError: a logit is not finite.
+    """
+    if kernels is not None and wanted == 1 and len(windows) == 1:
+        best = _best(windows[0], logits[0], max_answer, kernels)
+        if best is not None:
+            return best
+    rows = [_finite(place, values) for place, values in enumerate(logits)]
     width = min(max_answer, max((window.context_count for window in windows), default=1))
     width = max(width, 1)
     peak, total = -math.inf, 0.0  # apart: a logarithm of the total would drown beside a huge peak
     cells = np.empty(0, dtype=np.int64)  # first token x width + (length - 1): ascending order is tie order
     values = np.empty(0, dtype=np.float64)
-    for first, table in _span_tables(count, windows, logits, width):
+    for first, table in _span_tables(count, windows, rows, width):
         places = _best_cells(table, wanted)
         if not len(places):
             continue
@@ -207,8 +243,21 @@ def _rank(
     return _Ranking(first_tokens, last_tokens, values.tolist(), peak, total)
 
 
+def _best(window: Window, values: SpanLogits, max_answer: int, kernels: ReadingKernels) -> _Ranking | None:
+    """The best token span of a context that is all in one window; None where that takes more."""
+    start, end = values.start, values.end
+    if any(row.dtype != np.float32 or not row.flags.c_contiguous for row in (start, end)):
+        return None
+    best = BestSpan()
+    part = len(window), window.segment_start, window.context_count
+    if not kernels.best_span(start.ctypes.data, end.ctypes.data, *part, max_answer, byref(best)):
+        return None
+    first = window.context_first + best.first
+    return _Ranking([first], [first + best.more], [best.logit], best.logit, best.total)
+
+
 def _span_tables(
-    count: int, windows: Sequence[Window], logits: Sequence[SpanLogits], width: int
+    count: int, windows: Sequence[Window], logits: Sequence[_Logits], width: int
 ) -> Iterator[tuple[int, FloatArray]]:
     """Logits of all spans, a block of first tokens at a time.
 
@@ -232,7 +281,7 @@ def _span_tables(
         yield first, table.ravel()
 
 
-def _band(window: Window, values: SpanLogits, low: int, high: int, width: int) -> FloatArray:
+def _band(window: Window, values: _Logits, low: int, high: int, width: int) -> FloatArray:
     """Logits of the spans of one window whose first context token is in ``[low, high)``.
 
     Returns:
@@ -240,10 +289,11 @@ def _band(window: Window, values: SpanLogits, low: int, high: int, width: int) -
     """
     begin = window.segment_start + low - window.context_first
     stop = window.segment_start + window.context_count
-    ends = np.full(high - low + width - 1, -np.inf)
+    ends = np.empty(high - low + width - 1)
     inside = values.end[begin:stop][: len(ends)]
     ends[: len(inside)] = inside
-    starts = values.start[begin : begin + high - low].astype(np.float64)
+    ends[len(inside) :] = -np.inf
+    starts = values.start[begin : begin + high - low]
     step = ends.itemsize  # a view of `width` ends from each on; numpy's sliding_window_view takes 20 us
     band: FloatArray = starts[:, np.newaxis] + np.ndarray((len(starts), width), np.float64, ends, 0, (step, step))
     return band

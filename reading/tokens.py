@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from reading.kernels import ReadingKernels
 from reading.word_pieces import WordPieces
 
 IntArray = NDArray[np.int32]
@@ -52,14 +53,27 @@ class TextTokenizer:
 
     A text that spells a special token ("[SEP]") is split like any other text: what a caller writes can
     never become the frame of a window.
+
+    Attributes:
+        kernels: compiled code that it was given, which reads answers off, too (`reading.spans.best_answers`).
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, kernels: ReadingKernels | None = None) -> None:
+        """Wrap `tokenizer`, which is told to add nothing to a text and to cut nothing off.
+
+        Args:
+            tokenizer: owned from now on.
+            kernels: give the same pieces sooner (`reading.word_pieces`); None to do without.
+
+        Raises:
+            ValueError: it lacks one of [CLS], [SEP], [PAD].
+        """
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True  # which means: do not recognise them in a text
+        self.kernels = kernels
         self._tokenizer = tokenizer
-        self._pieces = WordPieces.of(tokenizer)
+        self._pieces = WordPieces.of(tokenizer, kernels) if kernels is not None else None
         self.special = SpecialTokens(
             cls_id=self._special_id("[CLS]"),
             sep_id=self._special_id("[SEP]"),
@@ -67,8 +81,8 @@ class TextTokenizer:
         )
 
     @classmethod
-    def from_file(cls, path: Path) -> TextTokenizer:
-        """Load a Hugging Face ``tokenizer.json``.
+    def from_file(cls, path: Path, kernels: ReadingKernels | None = None) -> TextTokenizer:
+        """Load a Hugging Face ``tokenizer.json``; `kernels` as for a new one.
 
         Raises:
             ValueError: the file is no tokenizer, or lacks one of [CLS], [SEP], [PAD].
@@ -77,7 +91,7 @@ class TextTokenizer:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises bare Exception
             raise ValueError(f"{path} is not a readable tokenizer.json: {error}") from error
-        return cls(tokenizer)
+        return cls(tokenizer, kernels)
 
     def _special_id(self, token: str) -> int:
         token_id = self._tokenizer.token_to_id(token)
@@ -97,9 +111,9 @@ class TextTokenizer:
             ValueError: `text` holds a lone surrogate, which no UTF-8 text can hold.
         """
         try:
-            pieces = self._pieces.encode(text) if self._pieces is not None and len(text) < _LONG_TEXT else None
+            pieces = self._pieces.encode(text) if self._pieces is not None else None
             if pieces is not None:
-                return TokenizedText(*(np.array(row, dtype=np.int32) for row in pieces))
+                return TokenizedText(*pieces)
             if len(text) < _LONG_TEXT:
                 encoding = self._tokenizer.encode(text, add_special_tokens=False)
             else:  # lets other threads run, where `encode` holds the interpreter lock: 0.1 s per 200,000 characters

@@ -1,4 +1,4 @@
-"""BERT's word pieces in the interpreter: the same as the ``tokenizers`` library's, sooner.
+"""BERT's word pieces by compiled code: the same as the ``tokenizers`` library's, sooner.
 
 The library keeps an alignment of every character through normalizing and splitting, which is most of its 2 us a token.
 Of ASCII it changes nothing but the case, so that places in the normalized text are those in the text as it came.  The
@@ -7,116 +7,136 @@ words of a text are normalized and split independently of each other: the few th
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-"""Dropped by the normalizer, so that what stands on both sides is one word."""
-_WORD = re.compile(r"[0-9A-Za-z\x80-\U0010ffff]+|[^\t\n\r ]")
-"""Letters and digits together, every ASCII punctuation mark for itself."""
-_MOST_FOREIGN = 16
-"""Words that are not ASCII: with more of them one call of the library for the whole text is sooner."""
+from reading.kernels import ReadingKernels
 
-Piece = tuple[int, int, int]
-"""Id, first code point, and the one past the last."""
+IntArray = NDArray[np.int32]
+
+_MOST_FOREIGN, _CHARS_PER_FOREIGN = 16, 256
+"""Words that are not ASCII: with more of them than these, or than one in so many characters of a long text, one call of
+the library for the whole text is sooner.
+"""
+_FOREIGN = -1
+_MOST_WORD = 255
 
 
-@dataclass(frozen=True, slots=True)
-class WordPieces:
-    """Greedy longest match first (Wu et al. 2016, section 4.1; Devlin et al. 2019, "BERT", section 3).
+class _Vocabulary(NamedTuple):
+    """Of a lower-case tokenizer.
 
     Attributes:
-        tokenizer: told to recognise no special tokens in texts.
-        vocabulary: word piece -> id; only pieces that are ASCII and no longer than a word may be.
+        whole: piece that begins a word -> id; only those that are ASCII and no longer than a word may be.
+        parts: piece that goes on with one, without its prefix -> id; likewise.
         unknown_id: of a word that no pieces make up.
-        prefix: of a piece that does not begin a word.
         longest_word: code points; a longer word is unknown.
     """
 
-    tokenizer: Tokenizer = field(repr=False)
-    vocabulary: dict[str, int] = field(repr=False)
+    whole: Mapping[str, int]
+    parts: Mapping[str, int]
     unknown_id: int
-    prefix: str
     longest_word: int
 
-    @classmethod
-    def of(cls, tokenizer: Tokenizer) -> WordPieces | None:
-        """What gives the same pieces as `tokenizer`; None if that is none of BERT's lower-case ones."""
-        normalizer, model = tokenizer.normalizer, tokenizer.model
-        bert = isinstance(normalizer, BertNormalizer) and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)
-        if not (bert and normalizer.lowercase and normalizer.clean_text and isinstance(model, WordPiece)):
-            return None
-        if not all(token.special for token in tokenizer.get_added_tokens_decoder().values()):
-            return None  # it would be found inside texts
-        vocabulary = tokenizer.get_vocab(with_added_tokens=False)
-        unknown_id = vocabulary.get(model.unk_token)
-        if unknown_id is None:
-            return None
-        prefix, longest = model.continuing_subword_prefix, model.max_input_chars_per_word
-        usable = {
-            piece: place
-            for piece, place in vocabulary.items()
-            if piece.isascii() and len(piece.removeprefix(prefix)) <= longest
-        }
-        return cls(tokenizer, usable, unknown_id, prefix, longest)
 
-    def encode(self, text: str) -> tuple[list[int], list[int], list[int]] | None:
-        """Ids, first code points and those past the last of all pieces; None for a text better left to the library.
+class WordPieces:
+    """Greedy longest match first (Wu et al. 2016, section 4.1; Devlin et al. 2019, "BERT", section 3).
+
+    `encode` may be called by many threads at once.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, vocabulary: _Vocabulary, kernels: ReadingKernels) -> None:
+        """Hand the vocabulary over; `of` is what knows it.
 
         Raises:
-            TypeError: `text` holds a lone surrogate; so says the library.
+            MemoryError: there is no room for it.
         """
-        if _CONTROL.search(text):
-            return None
-        plain = text.isascii()
-        if plain:
-            text = text.lower()
-        words = _WORD.findall(text)
-        if not plain and sum(not word.isascii() for word in words) > _MOST_FOREIGN:
-            return None
-        ids, starts, ends, end = [], [], [], 0
-        find, whole_word = text.find, self.vocabulary.get
-        for word in words:
-            start = find(word, end)  # nothing but white space lies between
-            end = start + len(word)
-            whole = whole_word(word)
-            if whole is None:
-                for piece, first, last in self._parts(word):
-                    ids.append(piece)
-                    starts.append(start + first)
-                    ends.append(start + last)
-            else:
-                ids.append(whole)
-                starts.append(start)
-                ends.append(end)
-        return ids, starts, ends
+        self._tokenizer = tokenizer
+        self._kernels = kernels
+        spelled = [piece.encode() for piece in (*vocabulary.whole, *vocabulary.parts)]
+        ends = np.cumsum([len(each) for each in spelled], dtype=np.int32)
+        ids = np.array([*vocabulary.whole.values(), *vocabulary.parts.values()], dtype=np.int32)
+        self._pieces = kernels.create_pieces(
+            b"".join(spelled),
+            ends.ctypes.data,
+            ids.ctypes.data,
+            len(spelled),
+            len(vocabulary.whole),
+            vocabulary.unknown_id,
+            vocabulary.longest_word,
+        )
+        if not self._pieces:
+            raise MemoryError("no memory for the word pieces")
 
-    def _parts(self, word: str) -> Iterator[Piece]:
-        """The pieces of a word, which is none itself as it stands."""
-        if word.isascii():
-            return iter(self._greedy(word.lower()))
-        encoding = self.tokenizer.encode(word, add_special_tokens=False)
-        return ((piece, *offsets) for piece, offsets in zip(encoding.ids, encoding.offsets, strict=True))
+    def __del__(self) -> None:
+        if getattr(self, "_pieces", None):
+            self._kernels.destroy_pieces(self._pieces)
 
-    def _greedy(self, word: str) -> list[Piece]:
-        """The pieces of a lower-case word of ASCII, each as long as can be."""
-        unknown = [(self.unknown_id, 0, len(word))]
-        if len(word) > self.longest_word:
-            return unknown
-        pieces, first, prefix = [], 0, ""
-        while first < len(word):
-            for last in range(len(word), first, -1):
-                piece = self.vocabulary.get(prefix + word[first:last])
-                if piece is not None:
-                    break
-            else:
-                return unknown
-            pieces.append((piece, first, last))
-            first, prefix = last, self.prefix
-        return pieces
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, kernels: ReadingKernels) -> WordPieces | None:
+        """What gives the same pieces as `tokenizer`; None if that is none of BERT's lower-case ones.
+
+        Args:
+            tokenizer: told to recognise no special tokens in texts.
+            kernels: do the work.
+
+        Raises:
+            MemoryError: there is no room for the vocabulary.
+        """
+        vocabulary = _vocabulary(tokenizer)
+        return None if vocabulary is None else cls(tokenizer, vocabulary, kernels)
+
+    def encode(self, text: str) -> IntArray | None:
+        """Ids, first code points and those past the last of all pieces, int32 ``[3, n]``.
+
+        None for a text better left to the library.
+
+        Raises:
+            UnicodeEncodeError: `text` holds a lone surrogate.
+        """
+        raw = text.encode()
+        rows = np.empty((3, len(raw)), dtype=np.int32)
+        count = self._kernels.split(self._pieces, raw, len(raw), rows.ctypes.data)
+        if count < 0:
+            return None
+        found: IntArray = rows[:, :count]
+        return found if len(raw) == len(text) else self._with_foreign(text, found)
+
+    def _with_foreign(self, text: str, rows: IntArray) -> IntArray | None:
+        """`rows` with the library's pieces of every word that is not ASCII."""
+        places = np.flatnonzero(rows[0] == _FOREIGN).tolist()
+        if len(places) > max(_MOST_FOREIGN, len(text) // _CHARS_PER_FOREIGN):
+            return None
+        parts, done = [], 0
+        for place in places:
+            _, start, end = rows[:, place].tolist()
+            encoding = self._tokenizer.encode(text[start:end], add_special_tokens=False)
+            offsets = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2).T + start
+            parts += [rows[:, done:place], np.vstack((np.array(encoding.ids, dtype=np.int32), offsets))]
+            done = place + 1
+        return np.concatenate((*parts, rows[:, done:]), axis=1, dtype=np.int32)
+
+
+def _vocabulary(tokenizer: Tokenizer) -> _Vocabulary | None:
+    """None if `tokenizer` is none of BERT's lower-case ones."""
+    normalizer, model = tokenizer.normalizer, tokenizer.model
+    bert = isinstance(normalizer, BertNormalizer) and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)
+    if not (bert and normalizer.lowercase and normalizer.clean_text and isinstance(model, WordPiece)):
+        return None
+    if not all(token.special for token in tokenizer.get_added_tokens_decoder().values()):
+        return None  # it would be found inside texts
+    vocabulary = tokenizer.get_vocab(with_added_tokens=False)
+    unknown_id = vocabulary.get(model.unk_token)
+    prefix, longest = model.continuing_subword_prefix, model.max_input_chars_per_word
+    if unknown_id is None or not prefix or longest > _MOST_WORD:
+        return None
+    usable = {piece: place for piece, place in vocabulary.items() if piece.isascii()}
+    parts = {piece.removeprefix(prefix): place for piece, place in usable.items() if piece.startswith(prefix)}
+    short_parts = {piece: place for piece, place in parts.items() if len(piece) <= longest}
+    return _Vocabulary({k: v for k, v in usable.items() if len(k) <= longest}, short_parts, unknown_id, longest)

@@ -246,7 +246,9 @@ class Answerer:
         answers, first = [], 0
         for question, tokens, windows in zip(questions, prepared.tokens, prepared.windows, strict=True):
             part = logits[first : first + len(windows)]
-            answers.append(tuple(best_answers(question.context, tokens, windows, part, spans)))
+            answers.append(
+                tuple(best_answers(question.context, tokens, windows, part, spans, kernels=self._tokenizer.kernels))
+            )
             first += len(windows)
         return tuple(answers), self._clock_ns() - start_ns
 

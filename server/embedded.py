@@ -67,4 +67,4 @@ class EmbeddedModel:
         tokens = tokenizer.encode(context)
         windows = make_windows(tokenizer.encode(question), tokens, tokenizer.special, settings.windows)
         result = self._model.engine.run(windows, self.configuration)
-        return best_answers(context, tokens, windows, result.logits, settings.spans)
+        return best_answers(context, tokens, windows, result.logits, settings.spans, kernels=tokenizer.kernels)

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from model_store.architecture import Architecture
 from model_store.length_config import LengthConfiguration
 from model_store.pareto import ParetoTable
+from reading.kernels import ReadingKernels
 from reading.spans import SpanSettings
 from reading.tokens import TextTokenizer
 from reading.windows import WindowSettings
 from server.answering import ReadingSettings
 from server.choosing import NAMED, choose_engine
 from server.engine.interface import Engine, EngineUnavailableError
+from server.engine.native import usable_library
 from server.errors import InvalidReadingError, ModelLoadError
 
 if TYPE_CHECKING:
@@ -154,7 +156,7 @@ def load_model(settings: Settings, *, warm_up: bool = True) -> LoadedModel:
 
     try:
         artifact = ModelStore(settings.store).load(settings.model)
-        tokenizer = TextTokenizer.from_file(artifact.tokenizer_path)
+        tokenizer = TextTokenizer.from_file(artifact.tokenizer_path, reading_kernels())
         _check_vocabulary(tokenizer, artifact.manifest.architecture.vocabulary)
         choice = choose_engine(settings, artifact)
     except (ModelStoreError, EngineUnavailableError, OSError, ValueError, RuntimeError) as error:
@@ -178,6 +180,12 @@ def load_model(settings: Settings, *, warm_up: bool = True) -> LoadedModel:
     if warm_up:
         _warm_up(model)
     return model
+
+
+def reading_kernels() -> ReadingKernels | None:
+    """What texts are split and answers read off with, whatever the engine; None where this machine cannot run it."""
+    library = usable_library()
+    return None if library is None else ReadingKernels(library)
 
 
 def _check_vocabulary(tokenizer: TextTokenizer, vocabulary: int) -> None:

@@ -130,7 +130,7 @@ def _reading_off(
     windows = make_windows(question, tokens, tokenizer.special, settings)
     draw = np.random.default_rng(0).standard_normal
     logits = [WindowLogits(*draw((2, len(window))).astype(np.float32)) for window in windows]
-    return len(windows), lambda: best_answers(text, tokens, windows, logits, spans)
+    return len(windows), lambda: best_answers(text, tokens, windows, logits, spans, kernels=tokenizer.kernels)
 
 
 async def _hand_over(pool: ThreadPoolExecutor) -> None:

@@ -31,6 +31,7 @@ T = TypeVar("T")
 router = APIRouter(tags=["questions"])
 
 
+_WATCHED_AFTER_SECONDS = 0.02  # most questions are answered by then, and are spared a task that watches their caller
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _OUTCOMES = {InfeasibleBudgetError: Outcome.REJECTED_INFEASIBLE, ExpiredError: Outcome.EXPIRED_IN_QUEUE}
 
@@ -118,9 +119,10 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     Raises:
         ClientGoneError: the caller hung up first.
     """
-    task = asyncio.current_task()
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None
     gone = False
+    watching: asyncio.Task[None] | None = None
 
     async def watch() -> None:
         nonlocal gone
@@ -128,7 +130,11 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
         gone = True
         task.cancel()
 
-    watching = asyncio.create_task(watch())
+    def begin() -> None:
+        nonlocal watching
+        watching = loop.create_task(watch())
+
+    timer = loop.call_later(_WATCHED_AFTER_SECONDS, begin)
     try:
         return await work
     except asyncio.CancelledError:
@@ -136,7 +142,9 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
             raise ClientGoneError from None
         raise
     finally:
-        watching.cancel()
+        timer.cancel()
+        if watching is not None:
+            watching.cancel()
 
 
 async def _gone(request: Request) -> None:

@@ -33,7 +33,7 @@ NEEDED = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnn
 
 BFLOAT16 = "avx512_bf16"
 
-_VERSION = 1
+_VERSION = 2
 _SEGMENTS = 2  # question and context
 _WIDEST_HEAD = 64  # columns
 _MOST_POSITIONS = 1 << 16  # pieces of a step are counted in 16 bits
@@ -127,6 +127,14 @@ def obstacle() -> str:
     if not NATIVE_LIBRARY.exists():
         return f"the engine native was not built: there is no {NATIVE_LIBRARY.name} (server/engine/kernels/README.md)"
     return ""
+
+
+def usable_library() -> ctypes.CDLL | None:
+    """The library, which holds more than this engine; None where this machine cannot run it."""
+    try:
+        return None if obstacle() else _loaded(NATIVE_LIBRARY)
+    except EngineUnavailableError:
+        return None
 
 
 def _loaded(path: Path) -> ctypes.CDLL:

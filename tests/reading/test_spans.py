@@ -9,6 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reading import Answer, SpanSettings, TokenizedText, Window, WindowSettings, best_answers, make_windows, spans
+from reading.kernels import ReadingKernels
+from server.engine.native import obstacle
+from server.model import reading_kernels
 from tests.reading.helpers import Logits, random_logits, small_tokenizer
 
 EVERY = 10**6
@@ -49,16 +52,17 @@ def brute_force(
     top_k=st.sampled_from([1, 2, 5, EVERY]),
     whole=st.booleans(),
     cells=st.sampled_from([1, 7, 1 << 20]),
+    kernels=st.sampled_from([None, reading_kernels()]),
 )
 def test_answers_equal_brute_force_over_all_windows(
-    count: int, seed: int, max_answer: int, top_k: int, *, whole: bool, cells: int
+    count: int, seed: int, max_answer: int, top_k: int, *, whole: bool, cells: int, kernels: ReadingKernels | None
 ) -> None:
     context = " ".join(["cat"] * count)
     tokens, windows = read(context)
     logits = random_logits(windows, np.random.default_rng(seed), whole=whole)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spans, "_CELLS_AT_ONCE", cells)
-        found = best_answers(context, tokens, windows, logits, SpanSettings(max_answer, top_k))
+        found = best_answers(context, tokens, windows, logits, SpanSettings(max_answer, top_k), kernels=kernels)
     expected = brute_force(context, tokens, windows, logits, max_answer)[:top_k]
     assert [replace(answer, score=0.0) for answer in found] == [replace(answer, score=0.0) for answer in expected]
     assert [answer.score for answer in found] == pytest.approx([answer.score for answer in expected])
@@ -141,6 +145,46 @@ def test_logits_that_are_not_finite_are_refused(value: float) -> None:
     logits[0].end[2] = value
     with pytest.raises(ValueError, match="end logits of window 0 hold a value that is not finite"):
         best_answers("the cat", tokens, windows, logits)
+
+
+needs_kernels = pytest.mark.skipif(reading_kernels() is None, reason=obstacle())
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["start", "end"])
+@pytest.mark.parametrize("place", [0, 4, -1])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_kernels_pass_no_logits_that_are_not_finite(name: str, place: int, value: float) -> None:
+    tokens, windows = read("the cat")
+    logits = flat_logits(windows)
+    getattr(logits[0], name)[place] = value
+    with pytest.raises(ValueError, match=f"{name} logits of window 0 hold a value that is not finite"):
+        best_answers("the cat", tokens, windows, logits, kernels=reading_kernels())
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "kind", ["plain", "ties", "far", "huge", "tiny", "wide", "strided", "two windows", "long", "none"]
+)
+def test_the_best_answer_is_the_same_with_and_without_kernels(kind: str) -> None:
+    generator = np.random.default_rng(0)
+    context = {"two windows": "cat " * 20, "long": "cat " * 1100, "none": " "}.get(kind, "the cat sat on mat")
+    sizes = WindowSettings(max_length=1200) if kind == "long" else SMALL_WINDOWS
+    tokens, windows = read(context, sizes)
+    (values, *more) = random_logits(windows, generator, whole=kind == "ties")
+    assert bool(more) == (kind == "two windows")
+    start, end = values.start, values.end
+    if kind == "far":  # the likeliest start lies behind the likeliest end
+        end[windows[0].segment_start], start[-2] = 800.0, 800.0
+    elif kind in {"huge", "tiny"}:
+        values = Logits(*(row * np.float32(1e37 if kind == "huge" else 1e-38) for row in (start, end)))
+    elif kind == "wide":
+        values = Logits(start.astype(np.float64), end)
+    elif kind == "strided":
+        values = Logits(np.repeat(start, 2)[::2], end)
+    both = [best_answers(context, tokens, windows, [values, *more], kernels=each) for each in (None, reading_kernels())]
+    assert [replace(answer, score=0.0) for answer in both[1]] == [replace(answer, score=0.0) for answer in both[0]]
+    assert [answer.score for answer in both[1]] == pytest.approx([answer.score for answer in both[0]], rel=1e-12)
 
 
 def test_logits_that_do_not_fit_are_refused() -> None:

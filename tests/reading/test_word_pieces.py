@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
+from reading.tokens import TextTokenizer
 from reading.word_pieces import WordPieces
+from server.engine.native import obstacle
+from server.model import reading_kernels
+
+FOUND = reading_kernels()
+if FOUND is None:
+    pytest.skip(obstacle(), allow_module_level=True)
+KERNELS = FOUND
 
 WHOLE = ["[UNK]", "[SEP]", "the", "lee", "paris", "cafe", "\u00e9", "\u65e5", "\u0131", "ss", "a", "b", "1", "\u1100"]
 PARTS = ["##way", "##wa", "##y", "##\u672c", "##a", "##b", "##1", "##\u1161"]
@@ -37,7 +45,7 @@ def lower_case(vocabulary: dict[str, int] = PLACES, longest: int = 9) -> Tokeniz
 
 
 TOKENIZER = lower_case()
-PIECES = WordPieces.of(TOKENIZER)
+PIECES = WordPieces.of(TOKENIZER, KERNELS)
 
 
 def assert_same(text: str) -> None:
@@ -45,7 +53,7 @@ def assert_same(text: str) -> None:
     found = PIECES.encode(text)
     expected = TOKENIZER.encode(text, add_special_tokens=False)
     if found is not None:
-        ids, starts, ends = found
+        ids, starts, ends = found.tolist()
         assert (ids, list(zip(starts, ends, strict=True))) == (expected.ids, expected.offsets)
 
 
@@ -69,12 +77,13 @@ def test_ascii_and_a_few_other_words_are_not_left_to_the_library() -> None:
     assert PIECES.encode("The Leeway, in Paris." + "!" * 40) is not None
     assert PIECES.encode("caf\u00e9 " * 16) is not None
     assert PIECES.encode("caf\u00e9 " * 17) is None
+    assert PIECES.encode("the " * 2_000 + "caf\u00e9 " * 17) is not None
     assert PIECES.encode("a\x00b") is None
 
 
 def test_a_lone_surrogate_is_refused() -> None:
     assert PIECES is not None
-    with pytest.raises(TypeError):
+    with pytest.raises(UnicodeEncodeError):
         PIECES.encode("a \ud800 b")
 
 
@@ -84,5 +93,41 @@ def test_another_tokenizer_is_left_to_the_library() -> None:
     whole.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     found.add_tokens([AddedToken("leeway", normalized=True)])
     other.model = models.WordLevel(PLACES, unk_token="[UNK]")  # noqa: S106
-    assert [WordPieces.of(each) for each in (cased, whole, found, other)] == [None] * 4
-    assert WordPieces.of(lower_case({"a": 0})) is None
+    too_long = lower_case(longest=256)
+    no_prefix = lower_case()
+    no_prefix.model = models.WordPiece(PLACES, unk_token="[UNK]", continuing_subword_prefix="")  # noqa: S106
+    for tokenizer in (cased, whole, found, other, too_long, no_prefix, lower_case({"a": 0})):
+        assert WordPieces.of(tokenizer, KERNELS) is None
+
+
+def test_a_word_may_be_as_long_as_the_kernels_can_hold() -> None:
+    letters = "".join(map(chr, range(ord("a"), ord("z") + 1))) * 10
+    tokenizer = lower_case({"[UNK]": 0, letters[:255]: 1, letters[:200]: 2, f"##{letters[200:254]}": 3}, longest=255)
+    pieces = WordPieces.of(tokenizer, KERNELS)
+    assert pieces is not None
+    for size, expected in ((255, [1]), (254, [2, 3]), (253, [0]), (256, [0])):
+        text = letters[:size]
+        found = pieces.encode(text)
+        assert found is not None
+        assert found[0].tolist() == expected == tokenizer.encode(text, add_special_tokens=False).ids
+        assert found[1:, [0, -1]].tolist()[1][1] == size
+
+
+def test_an_empty_text_has_no_pieces() -> None:
+    assert PIECES is not None
+    found = PIECES.encode("")
+    assert found is not None
+    assert found.shape == (3, 0)
+
+
+def test_a_text_tokenizer_splits_alike_with_and_without_kernels() -> None:
+    text = "The leeway, in caf\u00e9s \u65e5\u672c of PARIS: a1b leewayx" * 300
+    with_kernels, without = TextTokenizer(special(), KERNELS).encode(text), TextTokenizer(special()).encode(text)
+    assert with_kernels.ids.tolist() == without.ids.tolist()
+    assert with_kernels.starts.tolist() == without.starts.tolist()
+    assert with_kernels.ends.tolist() == without.ends.tolist()
+
+
+def special() -> Tokenizer:
+    pieces = [*PLACES, "[CLS]", "[PAD]"]
+    return lower_case({piece: place for place, piece in enumerate(pieces)})

@@ -1,12 +1,15 @@
-// What native.py calls.  Shapes, ids and lengths are checked there, and one call at a time is seen to; nothing here throws.
+// What native.py and reading/kernels.py call.  Shapes, ids and lengths are checked there, and that an encoder has one
+// call at a time; nothing here throws.
 #include <new>
 
 #include "encoder.h"
+#include "pieces.h"
+#include "spans.h"
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
 // Rises with every change of a structure or function below.
-EXPORTED int leeway_native_version() { return 1; }
+EXPORTED int leeway_native_version() { return 2; }
 
 // Sizes of the structures, for a comparison with those of the caller.
 EXPORTED int leeway_native_model_bytes() { return int(sizeof(leeway::Model)); }
@@ -70,4 +73,34 @@ EXPORTED void leeway_native_destroy(void* handle) {
     auto* made = static_cast<leeway::Handle*>(handle);
     made->destroy(made->encoder);
     free(made);
+}
+
+// Null where memory ran out.  What the parameters are: pieces.h; nothing is kept of them.
+EXPORTED void* leeway_pieces_create(const uint8_t* bytes, const int32_t* ends, const int32_t* ids, int count, int whole,
+                                    int32_t unknown, int longest_word) {
+    void* place = aligned_alloc(64, (sizeof(leeway::WordPieces) + 63) / 64 * 64);
+    if (place == nullptr) return nullptr;
+    auto* pieces = new (place) leeway::WordPieces(bytes, ends, ids, count, whole, unknown, longest_word);
+    if (pieces->has_memory()) return pieces;
+    pieces->~WordPieces();
+    free(place);
+    return nullptr;
+}
+
+// How many pieces `text` (UTF-8, `size` bytes) has; -1 for one with control characters.  `rows` [3][size] takes their ids,
+// first code points and those past the last; may be called by many threads at once.
+EXPORTED int leeway_pieces_split(const void* pieces, const uint8_t* text, int size, int32_t* rows) {
+    leeway::Split found{rows, rows + size, rows + 2 * size_t(size), 0};
+    return static_cast<const leeway::WordPieces*>(pieces)->split(text, size, found) ? found.count : -1;
+}
+
+EXPORTED void leeway_pieces_destroy(void* pieces) {
+    static_cast<leeway::WordPieces*>(pieces)->~WordPieces();
+    free(pieces);
+}
+
+// 1, or 0 where there is nothing to be found this way.  The parameters: spans.h.
+EXPORTED int leeway_best_span(const float* start, const float* end, int size, int skipped, int count, int width,
+                              leeway::BestSpan* found) {
+    return leeway::best_span(start, end, size, skipped, count, width, *found);
 }
