@@ -61,13 +61,14 @@ class _Job:
 class InferenceLine:
     """One part of one request at a time through the engine; to be made and used on a running event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - parts, then how
         self,
         engine: Engine,
         thread: InferenceThread,
         configurations: Sequence[LengthConfiguration],
         router: Router,
         *,
+        answer_first: bool = False,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Make a line.
@@ -77,6 +78,9 @@ class InferenceLine:
             thread: the only one that calls the engine; owned by the caller.
             configurations: cheapest first, as the router counts them.
             router: says who is taken, who is next, and how it is run.
+            answer_first: let an answer be made and written before the next request is run. On cores that the engine
+                needs for itself the two would only hold each other up: an answer waits for milliseconds then, until
+                the scheduler takes the core from the inference.
             clock_ns: monotonic.
         """
         self._engine = engine
@@ -85,6 +89,8 @@ class InferenceLine:
         self._router = router
         self._clock_ns = clock_ns
         self._jobs: dict[Ticket, _Job] = {}
+        self._answer_first = answer_first
+        self._answering = False
 
     @property
     def depth(self) -> int:
@@ -118,6 +124,8 @@ class InferenceLine:
 
     def _dispatch(self) -> None:
         """Start the next part if the engine is free.  What fails on the way fails one request, and the line goes on."""
+        if self._answering:
+            return
         now_ns = self._clock_ns()
         try:
             dispatch, dropped = self._router.dispatch(now_ns)
@@ -137,7 +145,7 @@ class InferenceLine:
         try:
             self._thread.post(partial(self._infer, loop, job, dispatch, windows))
         except RuntimeError as error:  # it was shut down
-            self._router.finished(dispatch, now_ns, learn=False)
+            self._router.failed(dispatch)
             self._fail(job.ticket, error)
             loop.call_soon(self._dispatch)
 
@@ -153,22 +161,32 @@ class InferenceLine:
 
     def _finished(self, job: _Job, dispatch: Dispatch, found: EngineResult | BaseException) -> None:
         """On the event loop: hand over the result and start the next part."""
-        now_ns = self._clock_ns()
-        failed = isinstance(found, BaseException)
-        whole = dispatch.first_window + dispatch.windows == len(job.windows)
         if isinstance(found, BaseException):
+            self._router.failed(dispatch)
             self._fail(job.ticket, found)
         else:
-            job.logits.extend(found.logits)
-            job.inference_ns += found.inference_ns
-            job.waits_ns = now_ns
-            if whole:
-                self._succeed(job, now_ns)
-        lonely = whole and not failed and not self._router.waiting
-        self._router.finished(dispatch, now_ns, learn=not failed and not lonely)
-        if lonely:  # its answer is made and written in the loop's next turn: learning can wait for the one after
-            loop = asyncio.get_running_loop()
+            self._ended(job, dispatch, found, self._clock_ns())
+        self._dispatch()
+
+    def _ended(self, job: _Job, dispatch: Dispatch, found: EngineResult, now_ns: int) -> None:
+        job.logits.extend(found.logits)
+        job.inference_ns += found.inference_ns
+        job.waits_ns = now_ns
+        loop = asyncio.get_running_loop()
+        whole, waiting = self._router.freed(dispatch), self._router.waiting
+        if whole:
+            self._succeed(job, now_ns)
+        # An answer is made in the loop's next turn, and written: what comes after it is for the turn after that.
+        if whole and waiting and self._answer_first:
+            self._answering = True
+            loop.call_soon(loop.call_soon, self._answered)
+        if whole and not waiting:
             loop.call_soon(loop.call_soon, self._router.learn, dispatch, now_ns)
+        else:
+            self._router.learn(dispatch, now_ns)
+
+    def _answered(self) -> None:
+        self._answering = False
         self._dispatch()
 
     def _succeed(self, job: _Job, now_ns: int) -> None:

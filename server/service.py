@@ -13,6 +13,7 @@ import numpy as np
 
 from server.answering import Answerer
 from server.calibration import profile_for
+from server.engine.threads import available_threads
 from server.errors import DrainingError, ModelLoadError, NotReadyError
 from server.inference_thread import InferenceThread
 from server.line import InferenceLine
@@ -142,7 +143,8 @@ class Service:
 
     def _ready(self, model: LoadedModel, profile: LatencyProfile) -> None:
         router = make_router(model, profile, self.settings)
-        line = InferenceLine(model.engine, self._inference, model.configurations, router)
+        own_cores = model.engine.info.threads >= available_threads()  # none is left for the event loop
+        line = InferenceLine(model.engine, self._inference, model.configurations, router, answer_first=own_cores)
         self._answerer = Answerer(
             model.tokenizer,
             line,

@@ -148,23 +148,18 @@ class Router:
             return self._running, dropped
         return None, dropped
 
-    def finished(self, dispatch: Dispatch, now_ns: int, *, learn: bool = True) -> bool:
-        """The part has run; the engine is free.  Whether that was the last part of its request.
+    def finished(self, dispatch: Dispatch, now_ns: int) -> bool:
+        """The part has run until `now_ns`: `learn` and `freed` in one."""
+        self.learn(dispatch, now_ns)
+        return self.freed(dispatch)
 
-        Args:
-            dispatch: what `dispatch` gave.
-            now_ns: when inference ended.
-            learn: whether the time it took says something (a failed or broken-off run does not), and is not left for
-                `learn` to be told later.
-        """
-        assert dispatch is self._running, "one part runs at a time"
-        self._running = None
+    def freed(self, dispatch: Dispatch) -> bool:
+        """The part has run; the engine is free, and what is left of the request waits again.  Whether nothing is."""
+        self._free(dispatch)
         ticket = dispatch.ticket
-        if learn:
-            self.learn(dispatch, now_ns)
         ticket.windows_done += dispatch.windows
         left = ticket.work.windows - ticket.windows_done
-        if left == 0 or ticket.gone or not learn:
+        if left == 0 or ticket.gone:
             return True
         ticket.rung_ns = np.full(
             len(ticket.rung_ns), ticket.work.base_ns[dispatch.configuration] * left / ticket.work.windows
@@ -173,8 +168,12 @@ class Router:
         self._queue.push(ticket)
         return False
 
+    def failed(self, dispatch: Dispatch) -> None:
+        """The part has not run, or not to its end, and nothing more of the request will; the engine is free."""
+        self._free(dispatch)
+
     def learn(self, dispatch: Dispatch, ended_ns: int) -> None:
-        """Let predictions follow the time that a part took."""
+        """Let predictions follow the time that a part took; may come after the next decision."""
         work = dispatch.ticket.work
         self.model.observe(
             work,
@@ -189,6 +188,10 @@ class Router:
         """The caller is gone; whether the request still waited.  A part that runs is not put back."""
         ticket.gone = True
         return self._queue.remove(ticket)
+
+    def _free(self, dispatch: Dispatch) -> None:
+        assert dispatch is self._running, "one part runs at a time"
+        self._running = None
 
     def _ticket(
         self, request: Request, work: Work, *, strict: bool, limits_ns: tuple[int, int], tails: FloatArray

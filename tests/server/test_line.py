@@ -37,16 +37,15 @@ class Clock:
 class Bench:
     """A line over a fake engine that is held by a gate."""
 
-    def __init__(self, thread: InferenceThread, **limits: int) -> None:
+    def __init__(self, thread: InferenceThread, *, answer_first: bool = False, **limits: int) -> None:
         self.gate = threading.Event()
         self.clock = Clock()
         self.model: LoadedModel = fake_model(self.gate)
         latency = LatencyModel(tiny_profile(self.model))
         f1 = np.array([point.held_out_f1 for point in self.model.table.points])
         self.router = Router(self.model.table, latency, LookAhead(f1), RoutingSettings(**limits))
-        self.line = InferenceLine(
-            self.model.engine, thread, self.model.configurations, self.router, clock_ns=self.clock
-        )
+        parts = (self.model.engine, thread, self.model.configurations, self.router)
+        self.line = InferenceLine(*parts, answer_first=answer_first, clock_ns=self.clock)
 
     @property
     def engine(self) -> FakeEngine:
@@ -68,9 +67,9 @@ def window() -> Window:
 
 
 @contextmanager
-def bench(**limits: int) -> Iterator[Bench]:
+def bench(*, answer_first: bool = False, **limits: int) -> Iterator[Bench]:
     with InferenceThread() as thread:
-        made = Bench(thread, **limits)
+        made = Bench(thread, answer_first=answer_first, **limits)
         try:
             yield made
         finally:
@@ -193,3 +192,37 @@ async def test_a_storm_of_callers_that_come_and_go_loses_nobody() -> None:
         assert held.line.depth == 0
         assert held.router.running is None
         assert await held.run() == "full"
+
+
+@pytest.mark.parametrize("answer_first", [False, True])
+async def test_the_next_request_is_run_after_the_answer_is_made_if_so_wished(*, answer_first: bool) -> None:
+    with bench(answer_first=answer_first) as held:
+        running: list[bool] = []
+
+        async def ask() -> None:
+            await held.run()
+            running.append(held.router.running is not None)
+
+        asked = [asyncio.create_task(ask()) for _ in range(3)]
+        await asyncio.sleep(0)
+        held.gate.set()
+        await asyncio.gather(*asked)
+        assert running == [not answer_first, not answer_first, False]
+        assert held.engine.calls == 3
+
+
+async def test_who_comes_while_an_answer_is_made_waits_for_that_too() -> None:
+    with bench(answer_first=True) as held:
+        later: list[asyncio.Task[str]] = []
+
+        async def ask() -> None:
+            await held.run()
+            later.append(asyncio.create_task(held.run()))
+            await asyncio.sleep(0)
+            assert held.router.running is None
+
+        asked = [asyncio.create_task(ask()), asyncio.create_task(held.run())]
+        await asyncio.sleep(0)
+        held.gate.set()
+        await asyncio.gather(*asked)
+        assert await later[0] == "full"
