@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +27,7 @@ from benchmarks.promise.pinned import PinnedServer, Setup, configuration_ids, pi
 from benchmarks.report import Document, check_data, finish, plain_errors, say
 from benchmarks.server_process import HOST, BenchmarkError, memory_mb, without_settings
 from benchmarks.workload import mixed_lengths
+from loadtest.limits import VOID
 from reading import load_squad
 from server.settings import packaged_store
 
@@ -43,6 +44,7 @@ MOST_MB_A_MINUTE = 0.05
 SETTLED_MINUTES = 5.0
 
 _CLIENTS = 4
+_MOST_VOID = 3
 _CAPACITY_SECONDS = 6.0
 _SAMPLE_SECONDS = 5.0
 _PARAGRAPHS = 400
@@ -83,23 +85,41 @@ class Generator:
         server: what it asks.
         data: questions in SQuAD format.
         folder: of the reports.
+        void: runs that were void, and made again.
     """
 
     server: PinnedServer
     data: Path
     folder: Path
+    void: list[str] = field(default_factory=list)
 
-    def play(self, play: Play, draw: int) -> Document:
+    def play(self, play: Play, draw: int, most_void: int = 0) -> Document:
         """The report of one run, which is kept as ``DRAW/NAME.json`` and ``.html``.
 
+        A run is void if the generator could not keep its times, whatever its figures; it is made again.
+
         Raises:
-            BenchmarkError: the run is void, or could not be made.
+            BenchmarkError: the run could not be made, or is void although it was made again `most_void` times.
         """
+        for attempt in range(most_void + 1):
+            done = self._locust(play, draw)
+            if done.returncode != VOID or attempt == most_void:
+                break
+            say(f"{play.name}, draw {draw}: void, made again")
+            self.void.append(f"{draw}/{play.name}")
+        if done.returncode > 1:
+            end = "\n".join(done.stderr.splitlines()[-5:])
+            raise BenchmarkError(f"{play.name}, draw {draw}: locust ended with status {done.returncode}:\n{end}")
+        report = self.folder / str(draw) / f"{play.name}.json"
+        document: Document = json.loads(report.read_text(encoding="utf-8"))
+        return document
+
+    def _locust(self, play: Play, draw: int) -> subprocess.CompletedProcess[str]:
         folder = self.folder / str(draw)
         command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--only-summary"]
         options = ["--host", f"http://{HOST}:{self.server.port}", "--scenario", play.scenario, "--draw", str(draw)]
         options += ["--length-config", play.length_config, "--squad", str(self.data), "--report-dir", str(folder)]
-        done = subprocess.run(  # noqa: S603 - the command is this project's own
+        return subprocess.run(  # noqa: S603 - the command is this project's own
             command + options,
             env={**without_settings(), "GEVENT_BACKEND": "select"},
             stdin=subprocess.DEVNULL,
@@ -108,11 +128,6 @@ class Generator:
             check=False,
             timeout=_LONGEST_RUN_SECONDS,
         )
-        if done.returncode > 1:
-            end = "\n".join(done.stderr.splitlines()[-5:])
-            raise BenchmarkError(f"{play.name}, draw {draw}: locust ended with status {done.returncode}:\n{end}")
-        document: Document = json.loads((folder / f"{play.name}.json").read_text(encoding="utf-8"))
-        return document
 
 
 def capacity(server: PinnedServer, data: Path, length_config: str, seconds: float = _CAPACITY_SECONDS) -> float:
@@ -151,7 +166,7 @@ def rounds(generator: Generator, cheapest: str, count: int) -> Document:
         for id_, found in capacities.items():
             found.append(capacity(generator.server, generator.data, id_))
         for play in ROUND:
-            runs[play.name].append(generator.play(play, draw))
+            runs[play.name].append(generator.play(play, draw, _MOST_VOID))
             say(f"round {draw}: {one_line(runs[play.name][-1])}")
     figures = shown(runs, capacities[cheapest], capacities[FULL])
     return {
@@ -159,6 +174,7 @@ def rounds(generator: Generator, cheapest: str, count: int) -> Document:
         "runs": count,
         "cheapest": cheapest,
         "figures": figures,
+        "void": list(generator.void),
         "all": {name: [brief(each) for each in found] for name, found in runs.items()},
         "capacities": {id_: [round(each, 2) for each in found] for id_, found in capacities.items()},
         "broken": breaches({name: each["median"] for name, each in figures.items()}),

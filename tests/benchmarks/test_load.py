@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from benchmarks.load import ROUND, breaches, shown, slope_mb_a_minute
+from benchmarks.load import ROUND, Generator, Play, breaches, shown, slope_mb_a_minute
 from benchmarks.report import Document
 from benchmarks.server_process import BenchmarkError
 
@@ -76,3 +81,37 @@ def test_memory_is_looked_at_once_it_has_settled() -> None:
     assert slope_mb_a_minute(rising) == pytest.approx(0.4)
     with pytest.raises(BenchmarkError, match="3 readings"):
         slope_mb_a_minute(rising[:12])
+
+
+@pytest.fixture
+def generator(tmp_path: Path) -> Generator:
+    server: Any = None
+    return Generator(server, tmp_path, tmp_path)
+
+
+def ends_with(monkeypatch: pytest.MonkeyPatch, *statuses: int) -> None:
+    """What stands in for Locust ends with these, one after the other, and leaves a report that says which."""
+    left = list(statuses)
+
+    def locust(self: Generator, play: Play, draw: int) -> subprocess.CompletedProcess[str]:
+        status = left.pop(0)
+        (self.folder / str(draw)).mkdir(exist_ok=True)
+        (self.folder / str(draw) / f"{play.name}.json").write_text(json.dumps({"left": len(left)}), encoding="utf-8")
+        return subprocess.CompletedProcess([], status, "", "the generator lagged")
+
+    monkeypatch.setattr(Generator, "_locust", locust)
+
+
+def test_a_void_run_is_made_again_and_said(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends_with(monkeypatch, 3, 3, 1)
+    assert generator.play(Play("load_70"), 4, most_void=2) == {"left": 0}
+    assert generator.void == ["4/load_70"] * 2
+
+
+@pytest.mark.parametrize(("statuses", "most"), [((3,), 0), ((3, 3, 3), 2), ((2,), 3)])
+def test_what_stays_void_or_cannot_be_made_is_an_error(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch, statuses: tuple[int, ...], most: int
+) -> None:
+    ends_with(monkeypatch, *statuses)
+    with pytest.raises(BenchmarkError, match=f"status {statuses[-1]}:\nthe generator lagged"):
+        generator.play(Play("load_70"), 0, most_void=most)
