@@ -1,6 +1,7 @@
 """Compiled code that does the same sooner, where there is some.
 
-After an inference the caches hold nothing of the interpreter's, and each line of Python takes several times as long.
+Code that has not run for some milliseconds, as long as an inference takes, runs several times as slowly when it runs
+again: the caches and branch predictors have forgotten it.  Of Python and numpy there is more to forget.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def package_version() -> str:
 
 
 class _Application(FastAPI):
-    """FastAPI, whose way to an endpoint takes 0.2 ms when an inference has emptied the caches; so questions go past it.
+    """FastAPI, whose way to an endpoint takes 0.2 ms when nobody has gone it for a while; so questions go past it.
 
     Attributes:
         direct: path -> what answers POST requests to it; the same endpoints are among the routes, for the docs.
