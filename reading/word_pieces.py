@@ -105,7 +105,7 @@ class WordPieces:
         count = self._kernels.split(self._pieces, raw, len(raw), rows.ctypes.data)
         if count < 0:
             return None
-        found: IntArray = rows[:, :count]
+        found = rows[:, :count].copy()  # a text has four times as many bytes as pieces, and may wait for a while
         return found if len(raw) == len(text) else self._with_foreign(text, found)
 
     def _with_foreign(self, text: str, rows: IntArray) -> IntArray | None:

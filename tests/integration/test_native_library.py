@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -47,8 +46,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run(sys.executable, "-m", "build", "--sdist", "--outdir", folder, ROOT, cwd=folder)
     assert done.returncode == 0, done.stdout
     (packed,) = folder.glob("*.tar.gz")
-    with tarfile.open(packed) as archive:
-        archive.extractall(folder, filter="data")
+    assert run("tar", "--extract", "--file", packed, cwd=folder).returncode == 0  # tarfile's filters need Python 3.11.4
     (unpacked,) = (path for path in folder.iterdir() if path.is_dir())
     return unpacked
 
