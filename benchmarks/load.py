@@ -154,18 +154,18 @@ def capacity(server: PinnedServer, data: Path, length_config: str, seconds: floa
     return sum(counts) / (time.monotonic() - began)
 
 
-def rounds(generator: Generator, cheapest: str, count: int) -> Document:
-    """All scenarios, `count` times, and what they show.
+def rounds(generator: Generator, cheapest: str, count: int, plays: Sequence[Play] = ROUND) -> Document:
+    """All of `plays`, `count` times, and what they show.
 
     Raises:
         BenchmarkError: a run could not be made.
     """
-    runs: dict[str, list[Document]] = {play.name: [] for play in ROUND}
+    runs: dict[str, list[Document]] = {play.name: [] for play in plays}
     capacities: dict[str, list[float]] = {cheapest: [], FULL: []}
     for draw in range(count):
         for id_, found in capacities.items():
             found.append(capacity(generator.server, generator.data, id_))
-        for play in ROUND:
+        for play in plays:
             runs[play.name].append(generator.play(play, draw, _MOST_VOID))
             say(f"round {draw}: {one_line(runs[play.name][-1])}")
     figures = shown(runs, capacities[cheapest], capacities[FULL])
@@ -182,27 +182,32 @@ def rounds(generator: Generator, cheapest: str, count: int) -> Document:
 
 
 def shown(runs: Runs, cheapest: Sequence[float], full: Sequence[float]) -> Document:
-    """The figures that limits are on: the median over the rounds, and all of them.
+    """The figures that limits are on, as far as `runs` has the scenarios: the median over the rounds, and all of them.
 
     Args:
         runs: reports by name, one per round.
         cheapest: answers per second of the cheapest configuration, one per round.
         full: likewise of full.
     """
-    found: dict[str, list[float]] = {
-        "load_70_attainment": [each["slo_attainment"] for each in runs["load_70"]],
-        "load_70_f1_lost": _pairs(runs, "load_70_full", "load_70", lambda each: each["effective_f1"]),
-        "load_120_attainment_gained": _pairs(runs, "load_120", "load_120-full", lambda each: each["slo_attainment"]),
-        "overload_goodput_of_cheapest": [
+    found: dict[str, list[float]] = {}
+    if "load_70" in runs:
+        found["load_70_attainment"] = [each["slo_attainment"] for each in runs["load_70"]]
+    if {"load_70", "load_70_full"} <= set(runs):
+        found["load_70_f1_lost"] = _pairs(runs, "load_70_full", "load_70", lambda each: each["effective_f1"])
+    if {"load_120", "load_120-full"} <= set(runs):
+        gained = _pairs(runs, "load_120", "load_120-full", lambda each: each["slo_attainment"])
+        found["load_120_attainment_gained"] = gained
+    if "overload" in runs:
+        found["overload_goodput_of_cheapest"] = [
             each["phases"]["overload"]["goodput"] / rate for each, rate in zip(runs["overload"], cheapest, strict=True)
-        ],
-        "overload_attainment_after": [each["phases"]["after"]["slo_attainment"] for each in runs["overload"]],
-        "server_rate": [each["search"]["offered_rate"] or 0.0 for each in runs["server"]],
-        "server_rate_of_what_times_allow": [
+        ]
+        found["overload_attainment_after"] = [each["phases"]["after"]["slo_attainment"] for each in runs["overload"]]
+    if {"server", "server-full"} <= set(runs):
+        found["server_rate"] = [each["search"]["offered_rate"] or 0.0 for each in runs["server"]]
+        found["server_rate_of_what_times_allow"] = [
             (ours["search"]["offered_rate"] or 0.0) / (held["search"]["offered_rate"] or np.inf) / (fast / slow)
             for ours, held, fast, slow in zip(runs["server"], runs["server-full"], cheapest, full, strict=True)
-        ],
-    }
+        ]
     return {
         name: {"median": round(statistics.median(each), 4), "all": [round(one, 4) for one in each]}
         for name, each in found.items()
@@ -210,7 +215,7 @@ def shown(runs: Runs, cheapest: Sequence[float], full: Sequence[float]) -> Docum
 
 
 def breaches(medians: Mapping[str, float]) -> list[str]:
-    """Every limit that a median breaks."""
+    """Every limit that a median breaks; of what was not played there is none."""
     least = {
         "load_70_attainment": LEAST_ATTAINMENT_70,
         "load_120_attainment_gained": LEAST_GAIN_120,
@@ -219,9 +224,11 @@ def breaches(medians: Mapping[str, float]) -> list[str]:
         "server_rate_of_what_times_allow": LEAST_RATE_SHARE,
     }
     found = [
-        f"{name} is {medians[name]:g}, at least {bound:g}" for name, bound in least.items() if medians[name] < bound
+        f"{name} is {medians[name]:g}, at least {bound:g}"
+        for name, bound in least.items()
+        if medians.get(name, bound) < bound
     ]
-    if medians["load_70_f1_lost"] > MOST_F1_LOST_70:
+    if medians.get("load_70_f1_lost", 0.0) > MOST_F1_LOST_70:
         found.append(f"load_70_f1_lost is {medians['load_70_f1_lost']:g}, at most {MOST_F1_LOST_70:g}")
     return found
 
@@ -302,6 +309,7 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer read
     store: Annotated[Path | None, typer.Option(help="Model store; the packaged one if not given.")] = None,
     model: Annotated[str, typer.Option(help="Model: NAME or NAME@VERSION.")] = "default",
     runs: Annotated[int, typer.Option(min=1, help="Rounds of all scenarios.")] = 5,
+    only: Annotated[list[str] | None, typer.Option(help="Of the scenarios this one; several times.")] = None,
     soak_: Annotated[bool, typer.Option("--soak", help="The 20 minutes' soak in place of the rounds.")] = False,  # noqa: FBT002
     report_dir: Annotated[Path, typer.Option(help="Folder of Locust's reports.")] = Path("runs/load"),
     server_core: Annotated[int, typer.Option(min=0, help="Core of the server.")] = 0,
@@ -312,11 +320,17 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer read
     check_data(data)
     if importlib.util.find_spec("locust") is None:
         raise BenchmarkError("locust is not installed: pip install --editable '.[loadtest]'")
+    unknown = set(only or ()) - {play.name for play in ROUND}
+    if unknown:
+        raise BenchmarkError(
+            f"no such scenario: {', '.join(sorted(unknown))}; {', '.join(play.name for play in ROUND)}"
+        )
+    plays = [play for play in ROUND if not only or play.name in only]
     folder = store if store is not None else packaged_store()
     setup = Setup(model, folder, data, server_core, client_core, calibration_seconds=calibration_seconds)
     with pinned_server(setup) as server:
         generator = Generator(server, data.absolute(), report_dir.absolute())
-        document = soak(generator) if soak_ else rounds(generator, configuration_ids(setup)[0], runs)
+        document = soak(generator) if soak_ else rounds(generator, configuration_ids(setup)[0], runs, plays)
     finish({**document, "model": model, "data": data.name, "cpus": os.cpu_count()})
 
 

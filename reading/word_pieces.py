@@ -25,8 +25,7 @@ _MOST_FOREIGN, _CHARS_PER_FOREIGN = 16, 256
 """Words that are not ASCII: with more of them than these, or than one in so many characters of a long text, one call of
 the library for the whole text is sooner.
 """
-_FOREIGN = -1
-_MOST_WORD = 255
+_FOREIGN, _MOST_WORD = -1, 255  # as ``pieces.h`` has them
 
 
 class _Vocabulary(NamedTuple):

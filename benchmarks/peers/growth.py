@@ -133,7 +133,7 @@ def by_text(  # noqa: PLR0913 - what reading takes, by name
             cut_ns = time.monotonic_ns() - began
             reply = answered(crew, name, [[Piece.of(window) for window in cut]], logits=True)
             began = time.monotonic_ns()
-            best_answers(text, tokens, cut, reply.logits[0], spans)
+            best_answers(text, tokens, cut, reply.logits[0], spans, kernels=tokenizer.kernels)
             around_ms.append((cut_ns + time.monotonic_ns() - began) / 1e6)
             model_ms.append(float(reply.times_ns[0]) / 1e6)
             count = len(cut)

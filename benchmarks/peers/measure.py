@@ -20,6 +20,7 @@ from benchmarks.report import Document, say
 from benchmarks.server_process import BenchmarkError
 from model_store import Artifact, ModelStore, macs
 from reading import SpanSettings, TextTokenizer, WindowSettings, load_squad, sample_questions
+from server.model import reading_kernels
 
 PADDED_LENGTH = 384
 """Tokens; what the papers pad to."""
@@ -161,7 +162,7 @@ def _line(  # noqa: PLR0913, PLR0917 - what is known of a system
 def _material(options: PeersOptions) -> Material:
     artifact = ModelStore(options.store).load(options.model)
     reading = artifact.manifest.reading
-    tokenizer = TextTokenizer.from_file(artifact.tokenizer_path)
+    tokenizer = TextTokenizer.from_file(artifact.tokenizer_path, reading_kernels())
     windows = WindowSettings(reading.max_length, reading.overlap, reading.max_question)
     dataset = load_squad(options.data)
     records = sample_questions(dataset, options.questions or len(dataset), options.seed)

@@ -68,6 +68,15 @@ def test_a_search_that_found_no_rate_breaks_its_limit() -> None:
     assert len(broken(server=nothing)) == 1
 
 
+def test_of_what_was_not_played_nothing_is_shown_and_no_limit_broken() -> None:
+    every = shown(runs(), [100.0], [45.0])
+    bad = {"load_70": report(0.98, 70.0), "load_70_full": report(1.0, 76.0)}
+    some = shown({name: [each] for name, each in bad.items()}, [100.0], [45.0])
+    assert set(some) == {"load_70_attainment", "load_70_f1_lost"} < set(every)
+    assert len(breaches({name: each["median"] for name, each in some.items()})) == 2
+    assert shown({"load_120": [report(0.98)]}, [100.0], [45.0]) == {}
+
+
 def test_limits_are_on_medians_and_every_run_is_kept() -> None:
     found = runs()
     found = {name: each * 3 for name, each in found.items()}
