@@ -84,6 +84,7 @@ def pairs(within1: str, engine: str) -> dict[str, tuple[str, str]]:
     """Which ratio is of which systems' times: the slower, then the faster.  Leeway is its engine `engine`.
 
     Only ``dynamic/static`` is of OpenVINO in any case: its one graph for every shape beside its graph for one.
+    ``static/full`` is that graph for one shape beside Leeway's one program for every shape; there is no limit on it.
     """
     ours = {FULL: f"{engine}/{FULL}", WITHIN1: f"{engine}/{within1}"}
     found = {
@@ -91,11 +92,11 @@ def pairs(within1: str, engine: str) -> dict[str, tuple[str, str]]:
         for peer in ("bert_fp32", "bert_int8", "ort_int8")
         for point, name in ours.items()
     }
-    return {**found, "dynamic/static": (f"{OPENVINO}/{FULL}", "static")}
+    return {**found, "static/full": ("static", ours[FULL]), "dynamic/static": (f"{OPENVINO}/{FULL}", "static")}
 
 
 def ratios(times: Times, within1: str) -> dict[str, Ratio | None]:
-    """Every ratio that there is a limit on; None where a system was left out."""
+    """Every ratio of `pairs`; None where a system was left out."""
     return {
         name: ratio(times[slow], times[fast]) if slow in times and fast in times else None
         for name, (slow, fast) in pairs(within1, engine_of(times)).items()

@@ -56,6 +56,7 @@ def test_a_ratio_with_a_system_that_was_left_out_is_unknown() -> None:
     values = {name: each and each.value for name, each in found.items()}
     assert values == {
         **dict.fromkeys(KNOWN),
+        "static/full": 2 / 3,
         "ort_int8/full": 2.0,
         "ort_int8/within1": 3.0,
         "dynamic/static": 1.5,
@@ -67,7 +68,7 @@ def test_ratios_are_of_the_native_engine_where_it_is_there() -> None:
         name: ns([value]) for name, value in {"openvino/full": 4, "native/full": 2, "static": 2, "bert_fp32": 8}.items()
     }
     found = {name: each.value for name, each in ratios.ratios(times, "c01").items() if each}
-    assert found == {"bert_fp32/full": 4.0, "dynamic/static": 2.0}
+    assert found == {"bert_fp32/full": 4.0, "static/full": 1.0, "dynamic/static": 2.0}
 
 
 def test_percentiles_are_of_all_runs_and_questions_per_second_of_their_mean() -> None:
