@@ -95,8 +95,9 @@ def _ratio(quota: str, period: str) -> float | None:
     return quota_us / period_us if quota_us > 0 and period_us > 0 else None
 
 
-def _read(path: Path) -> str | None:
+def _read(path: Path | str) -> str | None:
     try:
-        return path.read_text().strip()
+        with open(path) as file:  # noqa: PTH123 - a string is read as it is, see ../proc_files.py
+            return file.read().strip()
     except (OSError, UnicodeDecodeError):
         return None

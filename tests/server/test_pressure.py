@@ -301,6 +301,22 @@ def test_pressure_is_a_share(
     assert 0 <= pressure(sample, threads) <= 1
 
 
+def test_a_sample_interns_no_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As pathlib does with each part of a path; the table of interned strings grows by those that have gone."""
+    reader = PressureReader()
+    reader.sample()
+    interned: list[str] = []
+
+    def intern(text: str) -> str:
+        interned.append(text)
+        return text
+
+    monkeypatch.setattr("sys.intern", intern)
+    reader.sample()
+    monkeypatch.undo()
+    assert interned == []
+
+
 def test_this_host_can_be_read() -> None:
     reader = PressureReader()
     reader.sample()
