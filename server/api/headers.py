@@ -27,7 +27,7 @@ _GRPC_UNITS_NS = {
     "u": 1_000,
     "n": 1,
 }
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?", re.ASCII)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 
@@ -47,7 +47,8 @@ def latency_budget_ns(headers: Headers) -> int | None:
     """The latency budget of the caller in nanoseconds; None without one.
 
     ``X-Latency-Budget-ms`` is a plain decimal number of milliseconds, more than zero, at most an hour.
-    ``grpc-timeout`` (gRPC over HTTP/2, "Requests") is an alias of it; both together must say the same.
+    ``grpc-timeout`` (gRPC over HTTP/2, "Requests") is an alias of it, where more than an hour (a client without
+    a deadline sends years) is taken for an hour; both together must say the same.
 
     Raises:
         ProblemError: 400, a header is given twice, is no such number, or is out of range.
@@ -63,7 +64,8 @@ def latency_budget_ns(headers: Headers) -> int | None:
         match = _GRPC_TIMEOUT.fullmatch(alias)
         if match is None:
             raise _bad(GRPC_TIMEOUT_HEADER, "is no timeout: up to 8 digits and one of H M S m u n")
-        found.append((GRPC_TIMEOUT_HEADER, int(match[1]) * _GRPC_UNITS_NS[match[2]]))
+        timeout_ns = int(match[1]) * _GRPC_UNITS_NS[match[2]]
+        found.append((GRPC_TIMEOUT_HEADER, min(timeout_ns, LARGEST_BUDGET_MS * 1_000_000)))
     for name, nanoseconds in found:
         if not 0 < nanoseconds <= LARGEST_BUDGET_MS * 1_000_000:
             raise _bad(name, f"must be more than 0 and at most {LARGEST_BUDGET_MS} ms")
@@ -104,7 +106,7 @@ def _bad(name: str, what: str) -> ProblemError:
 
 
 def traceparent(headers: Headers) -> str | None:
-    """The caller's W3C trace context if it is a valid one."""
+    """The caller's trace context if it is a valid one (W3C Trace Context, 3.2.2: no version ff, no id of zeros)."""
     values = headers.getlist("traceparent")
     return values[0] if len(values) == 1 and _TRACEPARENT.fullmatch(values[0]) else None
 

@@ -37,7 +37,10 @@ _REQUEST_HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
         "Latency budget in milliseconds: a plain decimal number.",
         {"type": "number", "exclusiveMinimum": 0, "maximum": LARGEST_BUDGET_MS},
     ),
-    GRPC_TIMEOUT_HEADER: ("An alias of it: up to 8 digits and a unit, one of H M S m u n.", {"type": "string"}),
+    GRPC_TIMEOUT_HEADER: (
+        "An alias of it: up to 8 digits and a unit, one of H M S m u n; over an hour is an hour.",
+        {"type": "string"},
+    ),
     POLICY_HEADER: (
         "strict refuses what cannot be done in time; best-effort gives the fastest answer instead.",
         {"type": "string", "enum": ["strict", "best-effort"], "default": "strict"},
