@@ -17,7 +17,6 @@ from server.routing.ticket import Dispatch, Refusal, Request, Ticket
 FloatArray = NDArray[np.float64]
 
 _TRIAL_NS = 100_000_000
-_MOST_KEPT = 0.25  # of the slack, for stalls: more turns away more than stalls ever make late
 
 
 class Present(NamedTuple):
@@ -84,11 +83,6 @@ class Admission:
         deadline_ns = request.arrival_ns + budget_ns
         return deadline_ns, deadline_ns - after_ns
 
-    def stall_ns(self, ticket: Ticket, factor: float, now_ns: int) -> float:
-        """What `ticket` keeps back for stalls while it waits; nothing that would refuse it on an idle engine."""
-        slack_ns = ticket.finish_by_ns - now_ns
-        return self._model.stall_ns(min(_MOST_KEPT * slack_ns, slack_ns - ticket.least_ns(factor)), slack_ns)
-
     def _refusal(self, ticket: Ticket, present: Present) -> Refusal | None:  # noqa: PLR0911 - a return for each reason
         queue, _, policy, factor, now_ns = present
         if ticket.strict and now_ns + ticket.least_ns(factor) > ticket.finish_by_ns:
@@ -149,7 +143,7 @@ def _lateness_ns(ticket: Ticket, present: Present) -> float:
     beyond = times[:row] * excess[:row]
     before_ns = busy_ns + float(np.add.reduce(times[:row])) + own_ns
     squares = busy_beyond_ns**2 + float(beyond @ beyond) + (own_ns * ticket.excess) ** 2
-    slack_ns = ticket.finish_by_ns - ticket.stall_ns - now_ns
+    slack_ns = ticket.finish_by_ns - now_ns
     late: float = before_ns + squares**0.5 - slack_ns
     if ticket.strict and ticket.request.pinned is None:
         share = policy.share_of_wait(int(ticket.rungs[rung]), float(ticket.rung_ns[rung]), factor)

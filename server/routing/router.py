@@ -112,8 +112,6 @@ class Router:
         busy = self._running is not None or len(self._queue) > 0
         self.policy.arrived(work.base_ns, may_wait_ns, now_ns, busy=busy)
         ticket = self._ticket(request, work, strict=strict, limits_ns=limits_ns, tails=tails)
-        if strict:
-            ticket.stall_ns = self._admission.stall_ns(ticket, factor, now_ns)
         refusal = self._admission.decide(ticket, Present(self._queue, self._running, self.policy, factor, now_ns))
         if refusal is not None:
             return refusal

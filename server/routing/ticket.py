@@ -68,7 +68,6 @@ class Ticket:
         rungs: configuration at each rung of the policy's ladder, int64 ``[R]``.
         rung_ns: profile time at each rung of what is left to run, float64 ``[R]``.
         excess: upper quantile over expectation of the service time, minus one.
-        stall_ns: what admission keeps back for stalls.
         windows_done: windows that have run.
         configuration: index, once dispatched: all windows of a request run under the same.
         hastened: wants the cheapest configuration and is not dropped (best effort beyond its budget, or a trial).
@@ -83,7 +82,6 @@ class Ticket:
     rungs: IntArray
     rung_ns: FloatArray
     excess: float
-    stall_ns: float = 0.0
     windows_done: int = 0
     configuration: int | None = None
     hastened: bool = False
@@ -92,7 +90,7 @@ class Ticket:
     @property
     def promised_ns(self) -> float:
         """When inference must end if no stall comes; infinite where nothing is promised."""
-        return self.finish_by_ns - self.stall_ns if self.strict and not self.hastened else math.inf
+        return self.finish_by_ns if self.strict and not self.hastened else math.inf
 
     def least_ns(self, factor: float) -> float:
         """Upper quantile of its inference at the cheapest, times of the profile multiplied by `factor`."""
