@@ -320,6 +320,8 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer read
     check_data(data)
     if importlib.util.find_spec("locust") is None:
         raise BenchmarkError("locust is not installed: pip install --editable '.[loadtest]'")
+    if soak_ and only:
+        raise BenchmarkError("--soak plays one scenario, its own: leave out --only")
     unknown = set(only or ()) - {play.name for play in ROUND}
     if unknown:
         raise BenchmarkError(

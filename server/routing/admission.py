@@ -42,7 +42,8 @@ class Admission:
     """Decides on requests, in order of arrival.
 
     A request with a budget is taken if, at a rung that the policy names and with everyone in order of deadlines, it and
-    every request with a budget behind it would end in time (`latest_ends`), with what each keeps back for stalls.
+    every request with a budget behind it would end in time (`latest_ends`).  Nothing is kept back for stalls here;
+    dispatch does that.
 
     Who refuses learns nothing.  So an idle engine that has learned nothing for `_TRIAL_NS` takes a request that it
     could serve in time if it were as fast as at first, at the cheapest, and learns whether it is.

@@ -20,8 +20,7 @@ class QueueRows(NamedTuple):
         times_ns: times of the profile, ``[K, rungs]``.
         excess: upper quantile over expectation, minus one, ``[K]``.
         finish_by_ns: when inference should have ended, ``[K]``.
-        promised_ns: when inference must end if no stall comes, ``[K]``: infinite for those without a budget that must
-            be kept.
+        promised_ns: `finish_by_ns`, ``[K]``, but infinite for those without a budget that must be kept.
     """
 
     times_ns: FloatArray

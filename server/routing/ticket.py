@@ -89,7 +89,7 @@ class Ticket:
 
     @property
     def promised_ns(self) -> float:
-        """When inference must end if no stall comes; infinite where nothing is promised."""
+        """When inference must have ended; infinite where nothing is promised."""
         return self.finish_by_ns if self.strict and not self.hastened else math.inf
 
     def least_ns(self, factor: float) -> float:

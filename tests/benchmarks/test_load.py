@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +125,16 @@ def test_what_stays_void_or_cannot_be_made_is_an_error(
     ends_with(monkeypatch, *statuses)
     with pytest.raises(BenchmarkError, match=f"status {statuses[-1]}:\nthe generator lagged"):
         generator.play(Play("load_70"), 0, most_void=most)
+
+
+def test_a_soak_is_not_given_other_scenarios_to_play(tmp_path: Path) -> None:
+    data = tmp_path / "data.json"
+    data.write_text("{}", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.load", "--data", str(data), "--soak", "--only", "load_70"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "leave out --only" in done.stderr
