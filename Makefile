@@ -85,5 +85,5 @@ container-tools: ## Install what the container tests need where no Docker runs (
 	sh scripts/install_container_tools.sh
 
 clean: ## Remove caches and the virtual environment
-	rm -f server/engine/kernels/libleeway_native.so*
+	rm -f server/engine/kernels/libleeway_native*.so*
 	rm -rf $(VENV) .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,4 +1,4 @@
-"""hatchling's build hook: the wheel and an editable install get the library that scripts/build_native.py compiles."""
+"""hatchling's build hook: the wheel and an editable install get the libraries that scripts/build_native.py compiles."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class NativeLibraryHook(BuildHookInterface[Any]):
         return needed
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile, and make the wheel one for this platform; without a library it stays one for all."""
+        """Compile, and make the wheel one for this platform; without libraries it stays one for all."""
         root = Path(self.root)
         native = _build_native(root)
         built = native.build(root, os.environ)
         if built is not None:
             build_data["pure_python"] = False
             build_data["tag"] = f"py3-none-{built.platform_tag}"
-            build_data["artifacts"].append(f"/{native.LIBRARY}")
+            build_data["artifacts"].extend(f"/{library}" for library in native.LIBRARIES)
         elif version == "editable":
-            native.remove(root)  # that of an earlier install would be loaded
+            native.remove(root)  # those of an earlier install would be loaded

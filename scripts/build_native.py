@@ -1,16 +1,21 @@
-"""Compile the kernels of the engine `native` into the shared library beside them, unless they have not changed.
+"""Compile the kernels of the engine `native` into the shared libraries beside them, unless they have not changed.
 
 ``hatch_build.py`` calls this at every build of a wheel and at every editable install; as a program
 (``python scripts/build_native.py``) it does the same to the tree that it lies in.  Only x86-64 Linux with glibc has
 such kernels; elsewhere nothing is made, and nothing is missed.
 
+The same sources are compiled for each of `LEVELS`, into a library each; the server loads the one that its processor
+can run.  They are not one library that chooses inside: in one link, templates and inline functions of the C++ library
+that were compiled for AVX-512 are merged with those of the other level, and may be called in their place.
+
 The compiler is ``$CXX`` or else the first of c++, g++ and clang++ on the path.  Where there is none, it is the one in
 the package ziglang, which an installer fetches for the time of the build (`requirements`).  ``LEEWAY_NATIVE=zig`` takes
-that one in any case, ``LEEWAY_NATIVE=skip`` leaves the library out.
+that one in any case, ``LEEWAY_NATIVE=skip`` leaves the libraries out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -20,12 +25,12 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 KERNELS = "server/engine/kernels"
-LIBRARY = f"{KERNELS}/libleeway_native.so"
+OLD_LIBRARY = f"{KERNELS}/libleeway_native.so"  # what there was before there were levels
 SOURCE = "native.cpp"  # includes the others
 PARTS = ("*.cpp", "*.h")
 ZIG = "ziglang==0.17.*"
@@ -33,27 +38,43 @@ ZIG_GLIBC = "2.28"  # as old as the one that OpenVINO's wheels ask for
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fno-exceptions", "-fno-rtti", "-fvisibility=hidden", "-ffp-contract=off")
 # The C++ library is linked to only if a symbol needs it, and the kernels use none; no symbol may be left over.
 LINK = ("-shared", "-Wl,--as-needed", "-Wl,-z,defs")
-LIBRARIES = ("-pthread", "-lm")
-CPU = ("-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16")
-ZIG_CPU = (
-    "-march=x86_64_v4",
-    "-mavx512vnni",
-    "-mavx512bf16",
-    "-g0",
-)  # without -g0 it always writes debugging information
+LINKED = ("-pthread", "-lm")
 WISHES = ("", "zig", "skip")
 
 
 class NativeBuildError(Exception):
-    """The library could not be built; the message ends with what the compiler said."""
+    """A library could not be built; the message ends with what the compiler said."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """What a library asks of the processor: the flags that say so to a compiler, and to ziglang's."""
+
+    name: str
+    cpu: tuple[str, ...]
+    zig_cpu: tuple[str, ...]
+
+    @property
+    def library(self) -> str:
+        """Its path in the tree."""
+        return f"{KERNELS}/libleeway_native_{self.name}.so"
+
+
+_AVX512 = ("-mavx512vnni", "-mavx512bf16")
+# Without -g0 ziglang's always writes debugging information.
+LEVELS = (
+    Level("avx512", cpu=("-march=x86-64-v4", *_AVX512), zig_cpu=("-march=x86_64_v4", *_AVX512, "-g0")),
+    Level("avx2", cpu=("-march=x86-64-v3",), zig_cpu=("-march=x86_64_v3", "-g0")),
+)
+LIBRARIES = tuple(level.library for level in LEVELS)
 
 
 @dataclass(frozen=True)
 class Compiler:
     """How to call one: the words before the flags, to compile and to link.
 
-    `identity` stands for it in the digest; `platform_tag` is that of a wheel that holds what it makes; `packages` are
-    those that it comes in.
+    `identity` stands for it in the digests; `platform_tag` is that of a wheel that holds what it makes; `packages` are
+    those that it comes in; `is_zig` says whose flags for a level it takes.
     """
 
     compile: tuple[str, ...]
@@ -61,20 +82,25 @@ class Compiler:
     identity: str
     platform_tag: str
     packages: tuple[str, ...] = ()
+    is_zig: bool = False
 
-    def commands(self, source: Path, compiled: Path, library: Path) -> list[list[str]]:
-        """The two calls that make `library` from `source`."""
+    def cpu(self, level: Level) -> tuple[str, ...]:
+        """The flags of `level`, in its own words."""
+        return level.zig_cpu if self.is_zig else level.cpu
+
+    def commands(self, level: Level, source: Path, compiled: Path, library: Path) -> list[list[str]]:
+        """The two calls that make `library` from `source`, for `level`."""
         return [
-            [*self.compile, *FLAGS, "-c", "-o", str(compiled), str(source)],
-            [*self.link, *LINK, "-o", str(library), str(compiled), *LIBRARIES],
+            [*self.compile, *self.cpu(level), *FLAGS, "-c", "-o", str(compiled), str(source)],
+            [*self.link, *LINK, "-o", str(library), str(compiled), *LINKED],
         ]
 
 
 @dataclass(frozen=True)
 class Built:
-    """A library that fits its sources; `fresh` if it was compiled just now."""
+    """Libraries that fit their sources, as `LEVELS` lists them; `fresh` if one was compiled just now."""
 
-    library: Path
+    libraries: tuple[Path, ...]
     platform_tag: str
     fresh: bool
 
@@ -97,7 +123,7 @@ def wish(environment: Mapping[str, str]) -> str:
 
 
 def is_wanted(environment: Mapping[str, str]) -> bool:
-    """Whether a library is to be built, for this machine and this environment."""
+    """Whether libraries are to be built, for this machine and this environment."""
     return wish(environment) != "skip" and is_supported(sysconfig.get_platform(), platform.libc_ver()[0])
 
 
@@ -107,20 +133,21 @@ def zig_compiler() -> Compiler:
     target = ("-target", f"x86_64-linux-gnu.{ZIG_GLIBC}")
     # The C driver links: that of C++ compiles the whole C++ library first, a minute, for nothing.
     return Compiler(
-        compile=(*zig, "c++", *target, *ZIG_CPU),
+        compile=(*zig, "c++", *target),
         link=(*zig, "cc", *target),
-        identity=shlex.join((ZIG, *target, *ZIG_CPU)),  # not where Python lies: that is another place in each build
+        identity=shlex.join((ZIG, *target)),  # not where Python lies: that is another place in each build
         platform_tag=f"manylinux_{ZIG_GLIBC.replace('.', '_')}_x86_64",
         packages=(ZIG,),
+        is_zig=True,
     )
 
 
 def system_compiler(words: Sequence[str]) -> Compiler:
     """That of this machine.  What it links to is this machine's, so the wheel promises no more than Linux."""
     return Compiler(
-        compile=(*words, *CPU),
+        compile=tuple(words),
         link=tuple(words),
-        identity=f"{shlex.join((*words, *CPU))} {_version(words)}",
+        identity=f"{shlex.join(words)} {_version(words)}",
         platform_tag="linux_x86_64",
     )
 
@@ -146,9 +173,10 @@ def choose_compiler(environment: Mapping[str, str]) -> Compiler:
     return system_compiler([compiler]) if compiler else zig_compiler()
 
 
-def digest(kernels: Path, compiler: Compiler) -> str:
+def digest(kernels: Path, compiler: Compiler, level: Level) -> str:
     """Of the sources, their names, the flags and the compiler."""
-    total = hashlib.sha256(shlex.join((compiler.identity, *FLAGS, *LINK, *LIBRARIES)).encode())
+    words = (compiler.identity, *compiler.cpu(level), *FLAGS, *LINK, *LINKED)
+    total = hashlib.sha256(shlex.join(words).encode())
     for path in sorted(path for part in PARTS for path in kernels.glob(part)):
         total.update(f"\n{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}".encode())
     return total.hexdigest()
@@ -164,44 +192,55 @@ def is_fresh(library: Path, wanted: str) -> bool:
     return library.is_file() and note.is_file() and note.read_text(encoding="utf-8").strip() == wanted
 
 
+def _outdated(root: Path, compiler: Compiler) -> dict[Level, str]:
+    """The levels whose libraries are to be compiled, and the digests of what they will be made from."""
+    wanted = {level: digest(root / KERNELS, compiler, level) for level in LEVELS}
+    return {level: made_from for level, made_from in wanted.items() if not is_fresh(root / level.library, made_from)}
+
+
 def requirements(root: Path, environment: Mapping[str, str]) -> list[str]:
-    """The packages that a build of the tree `root` needs: ziglang, if there is something to do and no compiler."""
+    """The packages that a build of the tree `root` needs: ziglang, if there is something to do and no compiler.
+
+    Raises:
+        NativeBuildError: For a ``LEEWAY_NATIVE`` or a ``CXX`` that is of no use.
+    """
     if not is_wanted(environment):
         return []
     compiler = choose_compiler(environment)
-    nothing_to_do = is_fresh(root / LIBRARY, digest(root / KERNELS, compiler))
-    return [] if nothing_to_do else list(compiler.packages)
+    return list(compiler.packages) if _outdated(root, compiler) else []
 
 
 def build(root: Path, environment: Mapping[str, str]) -> Built | None:
-    """Make the library in the tree `root`, if its sources, its flags or its compiler changed.
+    """Make the libraries in the tree `root`, each if its sources, its flags or its compiler changed.
 
     Returns:
-        None where there is to be none: on another platform, or as ``LEEWAY_NATIVE=skip`` asks.
+        None where there are to be none: on another platform, or as ``LEEWAY_NATIVE=skip`` asks.
 
     Raises:
-        NativeBuildError: If it does not compile.
+        NativeBuildError: If one does not compile; those before it are made.
     """
     if not is_wanted(environment):
         return None
-    compiler, library = choose_compiler(environment), root / LIBRARY
-    wanted = digest(root / KERNELS, compiler)
-    fresh = not is_fresh(library, wanted)
-    if fresh:
-        _compile(compiler, library, environment, wanted)
-    return Built(library, compiler.platform_tag, fresh)
+    compiler = choose_compiler(environment)
+    outdated = _outdated(root, compiler)
+    with tempfile.TemporaryDirectory(prefix="leeway-native-") as folder:
+        # zig keeps what it compiles: here, so that nothing stays behind.
+        caches = {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
+        for level, made_from in outdated.items():
+            library = root / level.library
+            with _replaced(library, made_from) as new:
+                for command in compiler.commands(level, root / KERNELS / SOURCE, Path(folder, "native.o"), new):
+                    _run(command, {**environment, **caches})
+    return Built(tuple(root / library for library in LIBRARIES), compiler.platform_tag, fresh=bool(outdated))
 
 
-def _compile(compiler: Compiler, library: Path, environment: Mapping[str, str], made_from: str) -> None:
-    """Under another name first: a process that has the library open keeps the old one, and none sees half of it."""
+@contextlib.contextmanager
+def _replaced(library: Path, made_from: str) -> Iterator[Path]:
+    """Another name to make it under: a process that has it open keeps the old one, and none sees half of the new."""
     new = library.with_name(f"{library.name}.{os.getpid()}")
     note = _digest_file(library)
     try:
-        with tempfile.TemporaryDirectory(prefix="leeway-native-") as folder:
-            # zig keeps what it compiles: here, so that nothing stays behind.
-            caches = {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
-            for command in compiler.commands(library.parent / SOURCE, Path(folder, "native.o"), new):
-                _run(command, {**environment, **caches})
+        yield new
         note.unlink(missing_ok=True)
         new.replace(library)
         note.write_text(f"{made_from}\n", encoding="utf-8")
@@ -235,9 +274,10 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
 
 
 def remove(root: Path) -> None:
-    """Take the library and its digest out of the tree `root`."""
-    for path in (root / LIBRARY, _digest_file(root / LIBRARY)):
-        path.unlink(missing_ok=True)
+    """Take the libraries and their digests out of the tree `root`, and the one library of an earlier install."""
+    for library in (*LIBRARIES, OLD_LIBRARY):
+        (root / library).unlink(missing_ok=True)
+        _digest_file(root / library).unlink(missing_ok=True)
 
 
 def main() -> None:
@@ -251,7 +291,7 @@ def main() -> None:
     except NativeBuildError as error:
         sys.exit(str(error))
     said = "not built here" if built is None else "compiled" if built.fresh else "up to date"
-    sys.stdout.write(f"{LIBRARY}: {said}\n")
+    sys.stdout.write(f"{', '.join(LIBRARIES)}: {said}\n")
 
 
 if __name__ == "__main__":

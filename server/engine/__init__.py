@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 ENGINES = ("native", "openvino", "ipex", "reference", "fake")
 PRECISIONS = ("auto", "f32", "bf16")
 
-NATIVE_LIBRARY = Path(__file__).with_name("kernels") / "libleeway_native.so"
-"""What the build makes of ``kernels/`` (hatch_build.py)."""
+NATIVE_LIBRARIES = {
+    level: Path(__file__).with_name("kernels") / f"libleeway_native_{level}.so" for level in ("avx512", "avx2")
+}
+"""What the build makes of ``kernels/`` (hatch_build.py), by level of instructions, the better first."""
 
 _PACKAGES = {"openvino": "openvino", "ipex": "intel_extension_for_pytorch"}
 """Engines made for speed, beside the native one, and the package that each needs."""
@@ -65,7 +67,7 @@ def create_engine(name: str, artifact: Artifact, *, threads: int = 0, precision:
 def installed_engines() -> tuple[str, ...]:
     """Engines made for serving that were built or whose packages this Python has, none of them loaded."""
     found = tuple(name for name, package in _PACKAGES.items() if importlib.util.find_spec(package) is not None)
-    return ("native", *found) if NATIVE_LIBRARY.exists() else found
+    return ("native", *found) if any(path.exists() for path in NATIVE_LIBRARIES.values()) else found
 
 
 def _engine_class(name: str, class_name: str) -> type:

@@ -18,22 +18,25 @@ import numpy as np
 
 from model_store.architecture import Architecture
 from model_store.length_config import LengthConfiguration
-from server.engine import NATIVE_LIBRARY
+from server.engine import NATIVE_LIBRARIES
 from server.engine.checks import check_call
 from server.engine.interface import EngineInfo, EngineResult, EngineUnavailableError, WindowLogits, WindowTokens
-from server.engine.native_tensors import Array, LayerStructure, ModelStructure, PackedTensors
+from server.engine.native_tensors import Array, LayerStructure, ModelStructure, PackedTensors, Packing
 from server.engine.probe import ProbeWindow
 from server.engine.processor import lacking, processor_name
 
 if TYPE_CHECKING:
     from model_store.artifact import Artifact
 
-NEEDED = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni")
-"""What the kernels are compiled for, as ``/proc/cpuinfo`` names it."""
+NEEDED = {
+    "avx512": ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni"),
+    "avx2": ("avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"),
+}
+"""What the kernels of each level are compiled for, as ``/proc/cpuinfo`` names it; the better level first."""
 
 BFLOAT16 = "avx512_bf16"
 
-_VERSION = 2
+_VERSION = 3
 _SEGMENTS = 2  # question and context
 _WIDEST_HEAD = 64  # columns
 _MOST_POSITIONS = 1 << 16  # pieces of a step are counted in 16 bits
@@ -61,15 +64,17 @@ class NativeEngine:
             raise EngineUnavailableError("the engine native runs int8 artifacts only; use openvino or reference")
         if reason := _unfit(architecture):
             raise EngineUnavailableError(f"the engine native cannot run this model: {reason}; use openvino")
-        if precision == "bf16" and lacking((BFLOAT16,)):
+        level = _level()
+        if precision == "bf16" and (level != "avx512" or lacking((BFLOAT16,))):
             raise EngineUnavailableError(
                 "precision bf16 needs a processor with AVX512-BF16, which this one lacks; use precision auto or f32"
             )
         rest = "bf16" if precision == "bf16" else "f32"
         self._one_at_a_time = threading.Lock()  # buffers are shared by all calls, and a call lets other threads run
-        self._library = _loaded(NATIVE_LIBRARY)
+        self._library = _loaded(NATIVE_LIBRARIES[level])
         self._architecture = architecture
-        self._packed = PackedTensors(architecture, artifact.load_tensors())
+        packing = Packing(self._library.leeway_native_panel(), self._library.leeway_native_side_by_side())
+        self._packed = PackedTensors(architecture, artifact.load_tensors(), packing)
         self._encoder = self._library.leeway_native_create(byref(self._packed.model), threads, rest == "bf16")
         if not self._encoder:
             raise EngineUnavailableError("the engine native found no memory for its buffers")
@@ -121,20 +126,27 @@ class NativeEngine:
 
 def obstacle() -> str:
     """Why this machine cannot run the engine; empty if it can."""
-    missing = lacking(NEEDED)
-    if missing:
-        return f"the engine native needs a processor with {', '.join(missing)}"
-    if not NATIVE_LIBRARY.exists():
-        return f"the engine native was not built: there is no {NATIVE_LIBRARY.name} (server/engine/kernels/README.md)"
+    level = _level()
+    if not level:
+        *_, least = NEEDED.values()
+        return f"the engine native needs a processor with {', '.join(lacking(least))}"
+    library = NATIVE_LIBRARIES[level]
+    if not library.exists():
+        return f"the engine native was not built: there is no {library.name} (server/engine/kernels/README.md)"
     return ""
 
 
 def usable_library() -> ctypes.CDLL | None:
     """The library, which holds more than this engine; None where this machine cannot run it."""
     try:
-        return None if obstacle() else _loaded(NATIVE_LIBRARY)
+        return None if obstacle() else _loaded(NATIVE_LIBRARIES[_level()])
     except EngineUnavailableError:
         return None
+
+
+def _level() -> str:
+    """The best level of instructions that the processor has; empty if it has none."""
+    return next((level for level, flags in NEEDED.items() if not lacking(flags)), "")
 
 
 def _loaded(path: Path) -> ctypes.CDLL:

@@ -1,6 +1,6 @@
 """An artifact's tensors as the native kernels read them: the structures of ``kernels/`` and how they are filled.
 
-All widths are padded with zeros: hidden units and inner ones to whole panels, each head to whole vectors.
+All widths are padded with zeros: hidden units and inner ones to multiples of 64, each head to whole vectors.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from model_store.architecture import Architecture
 
-PANEL = 64
-"""Columns that the kernels compute together."""
+STEP = 64
+"""What widths are padded to: whole panels, at every level of instructions."""
 
 LANES = 16
 """Floats of one vector."""
@@ -51,6 +51,25 @@ class _Axis:
         wide = np.zeros(self.width, dtype=np.float32)
         wide[self.places] = values
         return wide
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How the kernels that were loaded want weights (``products.h``).
+
+    Attributes:
+        panel: columns that are computed together; divides `STEP`.
+        side_by_side: inputs of one column that lie beside each other; divides `STEP`.
+    """
+
+    panel: int
+    side_by_side: int
+
+    def packed(self, weight: Array) -> Array:
+        """``[outputs, inputs]`` as ``[panels, inputs / side_by_side, panel, side_by_side]``."""
+        outputs, inputs = weight.shape
+        parts = weight.reshape(outputs // self.panel, self.panel, inputs // self.side_by_side, self.side_by_side)
+        return parts.transpose(0, 2, 1, 3)
 
 
 class LinearStructure(Structure):
@@ -118,8 +137,9 @@ class PackedTensors:
         model: what points at all of them.
     """
 
-    def __init__(self, architecture: Architecture, tensors: Tensors) -> None:
+    def __init__(self, architecture: Architecture, tensors: Tensors, packing: Packing) -> None:
         self._tensors = tensors
+        self._packing = packing
         self._architecture = architecture
         self._memory: list[Array] = []  # what the structures point into
         heads, size = architecture.heads, architecture.head_size
@@ -178,13 +198,12 @@ class PackedTensors:
         zero = int(self._tensors[f"{name}.input_zero_point"][0])
         wide = np.zeros((outputs.width, inputs.width), dtype=np.int8)
         wide[np.ix_(outputs.places, inputs.places)] = weight
-        panels = wide.reshape(outputs.width // PANEL, PANEL, inputs.width // 4, 4).transpose(0, 2, 1, 3)
         inverse = np.ones(inputs.width, dtype=np.float32)
         with np.errstate(over="ignore"):
             steps = np.float32(1.0) / self._tensors[f"{name}.input_scale"]
         inverse[inputs.places] = np.minimum(steps, _LARGEST)
         return LinearStructure(
-            self._plain(panels),
+            self._plain(self._packing.packed(wide)),
             self._plain((-zero * wide.sum(1, dtype=np.int64)).astype(np.int32)),
             self._plain(outputs.spread(scale * factor)),
             self._plain(outputs.spread(bias * factor)),
@@ -211,6 +230,6 @@ class PackedTensors:
         return int(copy.ctypes.data)
 
 
-def padded(count: int, step: int = PANEL) -> int:
+def padded(count: int, step: int = STEP) -> int:
     """The next multiple of `step`."""
     return -(-count // step) * step

@@ -105,12 +105,15 @@ def test_it_answers_with_the_default_model_on_a_read_only_root(tool: Containers,
 def test_the_kernels_are_inside_and_their_compiler_is_not(server: Container) -> None:
     program = (
         "import ctypes, pathlib, server.engine as engine; "
-        "library = pathlib.Path(engine.__file__).parent / 'kernels' / 'libleeway_native.so'; "
-        "print(ctypes.CDLL(str(library)).leeway_native_version())"
+        "kernels = pathlib.Path(engine.__file__).parent / 'kernels'; "
+        "print(*sorted(path.name for path in kernels.glob('*.so')), "
+        "ctypes.CDLL(str(kernels / 'libleeway_native_avx2.so')).leeway_native_version())"
     )
     loaded = server.execute("python3", "-c", program)
     assert loaded.returncode == 0, loaded.stdout
-    assert int(loaded.stdout.split()[-1]) >= 1
+    *libraries, version = loaded.stdout.split()[-3:]
+    assert libraries == ["libleeway_native_avx2.so", "libleeway_native_avx512.so"]
+    assert int(version) >= 1
     assert "ziglang" not in server.execute("find", "/", "-xdev", "-name", "ziglang*").stdout
 
 

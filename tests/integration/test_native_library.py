@@ -1,4 +1,4 @@
-"""The library of the engine `native` in wheels and editable installs: by the compilers that there are, and by none."""
+"""The libraries of the engine `native` in wheels and editable installs: by the compilers there are, and by none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LIBRARY = "server/engine/kernels/libleeway_native.so"
+LIBRARIES = tuple(f"server/engine/kernels/libleeway_native_{level}.so" for level in ("avx512", "avx2"))
+RUNS_HERE = LIBRARIES[1]  # the other may be more than this processor can do
 NOT_PASSED_ON = {"PYTHONPATH", "PYTHONHOME", "CXX", "LEEWAY_NATIVE"}
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
 # What every process on Linux has: no C++ library among it.
@@ -60,19 +61,25 @@ def make_wheel(tree: Path, folder: Path, **environment: str) -> Path:
     return wheel
 
 
-def take_library(wheel: Path, folder: Path) -> Path:
-    """Out of the wheel."""
+def take_libraries(wheel: Path, folder: Path) -> Path:
+    """Out of the wheel, which holds no more of what a build leaves, into `folder`."""
     with zipfile.ZipFile(wheel) as archive:
-        return Path(archive.extract(LIBRARY, folder))
+        built = [name for name in archive.namelist() if "libleeway_native" in name]
+        assert sorted(built) == sorted(LIBRARIES)
+        archive.extractall(folder, built)
+    return folder
 
 
-def assert_it_loads(library: Path) -> None:
+def assert_they_load(folder: Path) -> None:
     """Wherever there is Python: no library of C++ is asked for."""
-    loaded = run(sys.executable, "-c", LOAD, library, cwd=library.parent)
+    loaded = run(sys.executable, "-c", LOAD, folder / RUNS_HERE, cwd=folder)
     assert loaded.returncode == 0, loaded.stdout
     assert int(loaded.stdout) >= 1
-    linked = {line.split()[0] for line in run("ldd", library, cwd=library.parent).stdout.splitlines()}
-    assert linked - {"statically"} <= MAY_BE_LINKED  # "statically linked": to nothing at all
+    for library in LIBRARIES:
+        listed = run("ldd", folder / library, cwd=folder)
+        assert listed.returncode == 0, listed.stdout
+        linked = {line.split()[0] for line in listed.stdout.splitlines()}
+        assert linked - {"statically"} <= MAY_BE_LINKED, library  # "statically linked": to nothing at all
 
 
 def test_the_source_distribution_holds_sources_and_hook_and_no_library(tree: Path) -> None:
@@ -82,29 +89,29 @@ def test_the_source_distribution_holds_sources_and_hook_and_no_library(tree: Pat
 
 
 @needs_a_compiler
-def test_a_wheel_holds_a_library_that_loads(tree: Path, tmp_path: Path) -> None:
+def test_a_wheel_holds_libraries_that_load(tree: Path, tmp_path: Path) -> None:
     wheel = make_wheel(tree, tmp_path)
     assert wheel.name.endswith("-py3-none-linux_x86_64.whl")
-    assert_it_loads(take_library(wheel, tmp_path))
-    with zipfile.ZipFile(wheel) as archive:
-        assert [name for name in archive.namelist() if name.startswith(f"{LIBRARY}.")] == []
+    assert_they_load(take_libraries(wheel, tmp_path))
 
 
-def test_without_a_compiler_ziglang_makes_the_library(tree: Path, tmp_path: Path) -> None:
+def test_without_a_compiler_ziglang_makes_the_libraries(tree: Path, tmp_path: Path) -> None:
     nowhere = tmp_path / "empty"
     nowhere.mkdir()
     wheel = make_wheel(tree, tmp_path, PATH=str(nowhere))
     assert wheel.name.endswith("-py3-none-manylinux_2_28_x86_64.whl")
-    assert_it_loads(take_library(wheel, tmp_path))
+    assert_they_load(take_libraries(wheel, tmp_path))
 
 
-def test_a_wheel_without_the_library_is_one_for_every_platform(tree: Path, tmp_path: Path) -> None:
-    (tree / LIBRARY).write_bytes(b"left by another build")
+def test_a_wheel_without_the_libraries_is_one_for_every_platform(tree: Path, tmp_path: Path) -> None:
+    for library in LIBRARIES:
+        (tree / library).write_bytes(b"left by another build")
     wheel = make_wheel(tree, tmp_path, LEEWAY_NATIVE="skip")
-    (tree / LIBRARY).unlink()
+    for library in LIBRARIES:
+        (tree / library).unlink()
     assert wheel.name.endswith("-py3-none-any.whl")
     with zipfile.ZipFile(wheel) as archive:
-        assert LIBRARY not in archive.namelist()
+        assert [name for name in archive.namelist() if "libleeway_native" in name] == []
 
 
 def test_a_compiler_that_fails_fails_the_build(tree: Path, tmp_path: Path) -> None:
@@ -121,9 +128,9 @@ def test_an_editable_install_compiles_in_the_tree(tree: Path, tmp_path: Path) ->
     install = (venv / "bin" / "python", "-m", "pip", "install", "--no-deps", "--editable", tree)
     done = run(*install, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
-    assert_it_loads(tree / LIBRARY)
-    made = (tree / LIBRARY).stat().st_mtime_ns
+    assert_they_load(tree)
+    made = [(tree / library).stat().st_mtime_ns for library in LIBRARIES]
     assert run(*install, cwd=tmp_path).returncode == 0
-    assert (tree / LIBRARY).stat().st_mtime_ns == made, "compiled again without need"
+    assert [(tree / library).stat().st_mtime_ns for library in LIBRARIES] == made, "compiled again without need"
     assert run(*install, cwd=tmp_path, LEEWAY_NATIVE="skip").returncode == 0
-    assert not (tree / LIBRARY).exists()
+    assert not any((tree / library).exists() for library in LIBRARIES)

@@ -1,4 +1,4 @@
-"""How the library of the engine `native` is built: by whom, with which words, and when not."""
+"""How the libraries of the engine `native` are built: by whom, with which words, and when not."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import platform
 import sys
 import sysconfig
 from collections.abc import Callable
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from server.engine import NATIVE_LIBRARIES
+from server.engine.native import NEEDED
 
 ROOT = Path(__file__).parents[2]
 CALLS = "calls.txt"
@@ -156,23 +161,48 @@ def test_another_wish_is_refused(native: ModuleType, tree: Path) -> None:
 
 
 def test_zig_is_told_the_c_library_that_the_wheel_promises(native: ModuleType) -> None:
-    compiled, linked = native.zig_compiler().commands(Path("native.cpp"), Path("native.o"), Path("native.so"))
-    for command in (compiled, linked):
-        assert command[command.index("-target") + 1] == "x86_64-linux-gnu.2.28"
-    assert "cc" in linked  # the driver for C++ would compile its library
+    files = (Path("native.cpp"), Path("native.o"), Path("native.so"))
+    for level in native.LEVELS:
+        compiled, linked = native.zig_compiler().commands(level, *files)
+        for command in (compiled, linked):
+            assert command[command.index("-target") + 1] == "x86_64-linux-gnu.2.28"
+        assert "cc" in linked  # the driver for C++ would compile its library
+
+
+@pytest.mark.parametrize(
+    ("zig", "name", "flags"),
+    [
+        (False, "avx512", {"-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16"}),
+        (False, "avx2", {"-march=x86-64-v3"}),
+        (True, "avx512", {"-march=x86_64_v4", "-mavx512vnni", "-mavx512bf16"}),
+        (True, "avx2", {"-march=x86_64_v3"}),
+    ],
+)
+def test_each_level_is_compiled_for_its_processors(
+    native: ModuleType, with_compiler: Maker, name: str, flags: set[str], *, zig: bool
+) -> None:
+    compiler = native.zig_compiler() if zig else native.choose_compiler(with_compiler())
+    (level,) = (level for level in native.LEVELS if level.name == name)
+    compiled, _ = compiler.commands(level, Path("native.cpp"), Path("native.o"), Path(level.library))
+    assert {word for word in compiled if word.startswith("-m")} - {"-m"} == flags  # python -m ziglang
+    assert ("-g0" in compiled) is zig
 
 
 @pytest.mark.usefixtures("here")
 def test_it_is_compiled_and_linked_with_the_flags(native: ModuleType, tree: Path, with_compiler: Maker) -> None:
     environment = with_compiler()
     built = native.build(tree, environment)
-    assert built == native.Built(tree / native.LIBRARY, "linux_x86_64", fresh=True)
-    assert built.library.read_text(encoding="utf-8") == "compiled"
-    compiled, linked = (call.split() for call in calls(environment))
-    assert {"-O3", "-mavx512vnni", "-ffp-contract=off", "-fvisibility=hidden", "-c"} <= set(compiled)
-    assert {"-shared", "-Wl,-z,defs", "-Wl,--as-needed", "-lm"} <= set(linked)
-    left = {path.name for path in built.library.parent.iterdir()}
-    assert left == {"native.cpp", "products.h", "libleeway_native.so", "libleeway_native.so.digest"}
+    libraries = ("libleeway_native_avx512.so", "libleeway_native_avx2.so")
+    kernels = tree / native.KERNELS
+    assert built == native.Built(tuple(kernels / name for name in libraries), "linux_x86_64", fresh=True)
+    assert {library.read_text(encoding="utf-8") for library in built.libraries} == {"compiled"}
+    called = [set(call.split()) for call in calls(environment)]
+    assert len(called) == 2 * len(libraries)
+    for march, compiled, linked in zip(("x86-64-v4", "x86-64-v3"), called[::2], called[1::2], strict=True):
+        assert {"-O3", f"-march={march}", "-ffp-contract=off", "-fvisibility=hidden", "-c"} <= compiled
+        assert {"-shared", "-Wl,-z,defs", "-Wl,--as-needed", "-lm"} <= linked
+    left = {path.name for path in kernels.iterdir()}
+    assert left == {"native.cpp", "products.h", *libraries, *(f"{name}.digest" for name in libraries)}
 
 
 @pytest.mark.usefixtures("here")
@@ -181,53 +211,77 @@ def test_what_has_not_changed_is_not_compiled_again(native: ModuleType, tree: Pa
     native.build(tree, environment)
     (tree / native.KERNELS / "native.cpp").touch()
     assert not native.build(tree, environment).fresh
-    assert len(calls(environment)) == 2
+    assert len(calls(environment)) == 4
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("change", ["source", "header", "new file", "flags", "version", "library", "digest"])
+@pytest.mark.parametrize("change", ["source", "header", "new file", "flags", "version"])
 def test_what_has_changed_is_compiled_again(
     native: ModuleType, tree: Path, with_compiler: Maker, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     environment = with_compiler()
-    library = native.build(tree, environment).library
-    kernels = library.parent
+    native.build(tree, environment)
+    kernels = tree / native.KERNELS
     if change in {"source", "header", "new file"}:
         name = {"source": "native.cpp", "header": "products.h", "new file": "norms.h"}[change]
         (kernels / name).write_text("// changed\n", encoding="utf-8")
     elif change == "flags":
         monkeypatch.setattr(native, "FLAGS", (*native.FLAGS, "-g"))
-    elif change == "version":
-        with_compiler(version="2.0")
     else:
-        (library if change == "library" else kernels / "libleeway_native.so.digest").unlink()
+        with_compiler(version="2.0")
     assert native.build(tree, environment).fresh
+    assert not native.build(tree, environment).fresh
+    assert len(calls(environment)) == 8
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("name", ["avx512", "avx2"])
+@pytest.mark.parametrize("change", ["flags", "library", "digest"])
+def test_what_has_changed_for_one_level_is_compiled_again_for_that_alone(
+    native: ModuleType, tree: Path, with_compiler: Maker, monkeypatch: pytest.MonkeyPatch, name: str, change: str
+) -> None:
+    environment = with_compiler()
+    native.build(tree, environment)
+    (level,) = (level for level in native.LEVELS if level.name == name)
+    if change == "flags":
+        tuned = replace(level, cpu=(*level.cpu, "-mtune=native"))
+        monkeypatch.setattr(native, "LEVELS", tuple(tuned if each is level else each for each in native.LEVELS))
+    else:
+        (tree / (level.library if change == "library" else f"{level.library}.digest")).unlink()
+    assert native.build(tree, environment).fresh
+    again = calls(environment)[4:]
+    assert len(again) == 2
+    assert f"libleeway_native_{name}.so" in again[1]
     assert not native.build(tree, environment).fresh
 
 
 @pytest.mark.usefixtures("here")
-def test_ziglang_is_not_asked_for_where_its_library_is_up_to_date(native: ModuleType, tree: Path) -> None:
-    library = tree / native.LIBRARY
-    library.write_text("compiled", encoding="utf-8")
-    made_from = native.digest(library.parent, native.zig_compiler())
-    library.with_name(f"{library.name}.digest").write_text(made_from, encoding="utf-8")
+def test_ziglang_is_not_asked_for_where_its_libraries_are_up_to_date(native: ModuleType, tree: Path) -> None:
+    for level in native.LEVELS:
+        assert native.requirements(tree, {"PATH": ""}) == [native.ZIG]
+        library = tree / level.library
+        library.write_text("compiled", encoding="utf-8")
+        made_from = native.digest(library.parent, native.zig_compiler(), level)
+        library.with_name(f"{library.name}.digest").write_text(made_from, encoding="utf-8")
     assert native.requirements(tree, {"PATH": ""}) == []
 
 
 @pytest.mark.usefixtures("here")
-def test_a_failure_says_what_the_compiler_said_and_keeps_the_old_library(
+def test_a_failure_says_what_the_compiler_said_and_keeps_the_old_libraries(
     native: ModuleType, tree: Path, with_compiler: Maker
 ) -> None:
-    library = native.build(tree, with_compiler()).library
+    libraries = native.build(tree, with_compiler()).libraries
     with pytest.raises(native.NativeBuildError, match="LEEWAY_NATIVE=skip") as caught:
         native.build(tree, with_compiler(version="2.0", fails=True))
     assert "error: this will not do" in str(caught.value)
-    assert library.read_text(encoding="utf-8") == "compiled"
+    assert {library.read_text(encoding="utf-8") for library in libraries} == {"compiled"}
 
 
 @pytest.mark.usefixtures("here")
 def test_remove_takes_away_all_that_was_built(native: ModuleType, tree: Path, with_compiler: Maker) -> None:
     native.build(tree, with_compiler())
+    for name in ("libleeway_native.so", "libleeway_native.so.digest"):  # when there was only one
+        (tree / native.KERNELS / name).write_text("by an earlier install", encoding="utf-8")
     native.remove(tree)
     native.remove(tree)
     assert {path.name for path in (tree / native.KERNELS).iterdir()} == {"native.cpp", "products.h"}
@@ -235,4 +289,11 @@ def test_remove_takes_away_all_that_was_built(native: ModuleType, tree: Path, wi
 
 def test_git_ignores_what_is_built(native: ModuleType) -> None:
     ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
-    assert f"/{native.LIBRARY}*" in ignored
+    for library in (*native.LIBRARIES, native.OLD_LIBRARY):
+        for name in (library, f"{library}.digest"):
+            assert any(fnmatchcase(f"/{name}", pattern) for pattern in ignored), name
+
+
+def test_the_server_looks_for_what_is_built(native: ModuleType) -> None:
+    assert [path.relative_to(ROOT).as_posix() for path in NATIVE_LIBRARIES.values()] == list(native.LIBRARIES)
+    assert list(NEEDED) == list(NATIVE_LIBRARIES)

@@ -1,10 +1,11 @@
-"""The engine native computes what the reference computes, for any shape, number of threads and way of ranking."""
+"""The engine native computes what the reference computes, for any shape, number of threads and way of ranking, at every
+level of instructions that this processor has."""
 
 from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,9 @@ import numpy as np
 import pytest
 
 from model_store import LengthConfiguration, ModelStore, full_configuration
-from server.engine import NATIVE_LIBRARY, create_engine, native, native_tensors, processor
+from server.engine import NATIVE_LIBRARIES, create_engine, native, native_tensors, processor
 from server.engine.interface import Engine, EngineUnavailableError
-from server.engine.native import BFLOAT16, NativeEngine, obstacle
+from server.engine.native import BFLOAT16, NEEDED, NativeEngine, obstacle
 from server.engine.processor import lacking
 from tests.trainer.helpers import quantized, random_batch, random_network
 from tests.trainer.models import DROPPING, EDGES, FULL, SHAPE, answer, fresh, publish, window
@@ -23,6 +24,36 @@ from trainer.quantize import observe
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
+LEVELS = [level for level, flags in NEEDED.items() if not lacking(flags)]
+
+
+@pytest.fixture(autouse=True, params=LEVELS or [""])
+def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The one that the engine takes."""
+    name = str(request.param)
+    if name:
+        monkeypatch.setattr(native, "NEEDED", {name: NEEDED[name]})
+    return name
+
+
+Maker = Callable[[str], Engine]
+
+
+@pytest.fixture
+def mine(store: Path, level: str) -> Iterator[Maker]:
+    """Makes the engine, of this level, for a model."""
+    made: list[Engine] = []
+
+    def make(model: str) -> Engine:
+        made.append(fresh(store, "native", model))
+        return made[-1]
+
+    assert level in NEEDED
+    yield make
+    for engine in made:
+        engine.close()
+
+
 runs_here = pytest.mark.skipif(bool(obstacle()), reason=f"native: {obstacle()}")
 
 
@@ -30,22 +61,26 @@ runs_here = pytest.mark.skipif(bool(obstacle()), reason=f"native: {obstacle()}")
 @pytest.mark.parametrize("model", ["int8", "smooth", "question", "learned"])
 @pytest.mark.parametrize("configuration", [FULL, DROPPING], ids=lambda one: str(one.id))
 def test_native_computes_what_the_reference_computes(
-    engines: Callable[[str, str], Engine], model: str, configuration: LengthConfiguration
+    engines: Callable[[str, str], Engine], mine: Maker, model: str, configuration: LengthConfiguration
 ) -> None:
+    engine = mine(model)
     for length in (1, 2, 5, 6, 7, *EDGES):
         tokens = window(length)
         expected = answer(engines("reference", model), tokens, configuration)
-        assert_alike(answer(engines("native", model), tokens, configuration), expected, configuration)
+        assert_alike(answer(engine, tokens, configuration), expected, configuration)
 
 
-with_bfloat16 = pytest.mark.skipif(bool(obstacle() or lacking((BFLOAT16,))), reason="no AVX512-BF16 here")
+no_bfloat16 = obstacle() or LEVELS[0] != "avx512" or lacking((BFLOAT16,))
+with_bfloat16 = pytest.mark.skipif(bool(no_bfloat16), reason="no AVX512-BF16 here")
 
 
 @with_bfloat16
 @pytest.mark.parametrize("model", ["int8", "smooth", "question", "learned"])
 def test_attention_in_bfloat16_is_near_the_reference(
-    engines: Callable[[str, str], Engine], store: Path, model: str
+    engines: Callable[[str, str], Engine], store: Path, level: str, model: str
 ) -> None:
+    if level != "avx512":
+        pytest.skip("this level has no bfloat16")
     engine = create_engine("native", ModelStore(store).load(model), threads=2, precision="bf16")
     assert engine.info.precision == "int8+bf16"
     for length in (1, 2, 5, 6, 7, *EDGES):
@@ -73,7 +108,11 @@ WIDTHS = pytest.mark.parametrize(
 
 @WIDTHS
 @with_bfloat16
-def test_bfloat16_of_any_width_is_near_float32(tmp_path: Path, hidden: int, heads: int, intermediate: int) -> None:
+def test_bfloat16_of_any_width_is_near_float32(
+    tmp_path: Path, level: str, hidden: int, heads: int, intermediate: int
+) -> None:
+    if level != "avx512":
+        pytest.skip("this level has no bfloat16")
     shape = replace(SHAPE, hidden=hidden, heads=heads, intermediate=intermediate)
     network = random_network(shape, seed=3, scale=0.1)
     ranges = observe(network, [random_batch((12, 40, 80, 33), shape, seed) for seed in range(2)])
@@ -223,9 +262,29 @@ def test_a_float_artifact_is_refused(store: Path) -> None:
 def test_a_processor_without_the_instructions_is_named_as_the_reason(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(native, "lacking", lambda flags: flags[-1:])
-    with pytest.raises(EngineUnavailableError, match="needs a processor with avx512_vnni; use openvino"):
+    monkeypatch.setattr(native, "NEEDED", NEEDED)
+    monkeypatch.setattr(native, "lacking", lambda flags: flags[:2])
+    with pytest.raises(EngineUnavailableError, match="needs a processor with avx2, fma; use openvino"):
         create_engine("native", ModelStore(store).load("int8"), threads=1)
+
+
+def test_the_best_level_that_the_processor_has_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "NEEDED", NEEDED)
+    lacked: set[str] = set()
+    monkeypatch.setattr(native, "lacking", lambda flags: tuple(flag for flag in flags if flag in lacked))
+    assert native._level() == "avx512"
+    lacked.add("avx512_vnni")
+    assert native._level() == "avx2"
+    lacked.add("fma")
+    assert native._level() == ""
+
+
+@runs_here
+def test_bfloat16_is_refused_by_a_level_that_has_none(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "NEEDED", {"avx2": NEEDED["avx2"]})
+    monkeypatch.setattr(native, "lacking", lambda _: ())
+    with pytest.raises(EngineUnavailableError, match="precision bf16 needs a processor with AVX512-BF16"):
+        create_engine("native", ModelStore(store).load("int8"), threads=1, precision="bf16")
 
 
 def test_flags_that_a_processor_lacks_are_read_from_cpuinfo(tmp_path: Path) -> None:
@@ -238,11 +297,12 @@ def test_flags_that_a_processor_lacks_are_read_from_cpuinfo(tmp_path: Path) -> N
 def test_a_library_that_was_not_built_is_said_to_be_missing(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    library = tmp_path / "libleeway_native.so"
     monkeypatch.setattr(native, "lacking", lambda _: ())
-    monkeypatch.setattr(native, "NATIVE_LIBRARY", tmp_path / "libleeway_native.so")
+    monkeypatch.setattr(native, "NATIVE_LIBRARIES", dict.fromkeys(NATIVE_LIBRARIES, library))
     with pytest.raises(EngineUnavailableError, match="was not built"):
         create_engine("native", ModelStore(store).load("int8"), threads=1)
-    (tmp_path / "libleeway_native.so").write_bytes(b"no library")
+    library.write_bytes(b"no library")
     with pytest.raises(EngineUnavailableError, match="cannot be loaded"):
         create_engine("native", ModelStore(store).load("int8"), threads=1)
 
@@ -255,13 +315,13 @@ def test_a_library_of_another_version_is_refused(store: Path, monkeypatch: pytes
 
 
 @runs_here
-def test_structures_are_as_large_here_as_there() -> None:
-    library = ctypes.CDLL(str(NATIVE_LIBRARY))
+def test_structures_are_as_large_here_as_there(level: str) -> None:
+    library = ctypes.CDLL(str(NATIVE_LIBRARIES[level]))
     assert library.leeway_native_model_bytes() == ctypes.sizeof(native_tensors.ModelStructure)
     assert library.leeway_native_layer_bytes() == ctypes.sizeof(native_tensors.LayerStructure)
 
 
 @runs_here
-def test_a_model_of_another_depth_has_its_own_configuration(engines: Callable[[str, str], Engine]) -> None:
+def test_a_model_of_another_depth_has_its_own_configuration(mine: Maker) -> None:
     with pytest.raises(ValueError, match="layers"):
-        engines("native", "int8").run([window(5)], full_configuration(SHAPE.layers + 2))
+        mine("int8").run([window(5)], full_configuration(SHAPE.layers + 2))

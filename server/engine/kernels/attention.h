@@ -10,13 +10,14 @@ struct Float32 {
     static constexpr int TOGETHER = 1;
     using Stored = float;
 
-    static void add(__m512& sums, __m512 one, __m512 other) { sums = _mm512_fmadd_ps(one, other, sums); }
-    static __m512 spread(const Stored* at) { return _mm512_set1_ps(*at); }
-    static void store(Stored* out, __m512 values) { _mm512_store_ps(out, values); }
-    static __m512 load(const Stored* at) { return _mm512_load_ps(at); }
-    static __m512 interleaved(const __m512* neighbours) { return neighbours[0]; }
+    static void add(Floats& sums, Floats one, Floats other) { sums = multiply_add(one, other, sums); }
+    static Floats spread(const Stored* at) { return leeway::spread(*at); }
+    static void store(Stored* out, Floats values) { leeway::store(out, values); }
+    static Floats load(const Stored* at) { return leeway::load(at); }
+    static Floats interleaved(const Floats* neighbours) { return neighbours[0]; }
 };
 
+#ifdef __AVX512BF16__
 struct BFloat16 {
     static constexpr int TOGETHER = 2;
     using Stored = uint16_t;
@@ -42,9 +43,10 @@ struct BFloat16 {
         return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(values), 16));
     }
 };
+#endif
 
-constexpr int QUERIES = 6;  // at a time: 24 registers of scores
-constexpr int KEYS = 4 * LANES;
+constexpr int QUERIES = 6;  // at a time: as many as there are registers for their scores
+constexpr int KEYS = MOST_SUMS * LANES;
 
 // One head.  `width` is its size, padded to a multiple of 16 with zeros.
 template <class Arithmetic>
@@ -52,10 +54,20 @@ struct Head {
     using Stored = typename Arithmetic::Stored;
     const Stored* keys;    // [width / TOGETHER][stride][TOGETHER]; what lies behind `count` is read and ignored
     const Stored* values;  // [count / TOGETHER][width][TOGETHER]; zeros where `count` is odd
-    size_t stride;         // multiple of 16, room for `count` rounded up to a multiple of 64
+    size_t stride;         // multiple of 16, room for `count` rounded up to a multiple of KEYS
     int width;
     int count;  // keys
 };
+
+// Vectors of what an arithmetic stores, as they are.
+template <class Stored>
+inline Floats load_stored(const Stored* at) {
+    return load(reinterpret_cast<const float*>(at));
+}
+template <class Stored>
+inline void store_stored(Stored* at, Floats values) {
+    store(reinterpret_cast<float*>(at), values);
+}
 
 // scores[row][key] = query[row] . key; `query` carries 1 / sqrt(size) already.
 template <int ROWS, class Arithmetic>
@@ -63,39 +75,40 @@ template <int ROWS, class Arithmetic>
                                  float* scores) {
     constexpr int TOGETHER = Arithmetic::TOGETHER;
     for (int first = 0; first < head.count; first += KEYS) {
-        __m512 sums[ROWS][4];
+        Floats sums[ROWS][MOST_SUMS];
         UNROLLED for (int row = 0; row < ROWS; ++row)
-            UNROLLED for (int vector = 0; vector < 4; ++vector) sums[row][vector] = _mm512_setzero_ps();
+            UNROLLED for (int vector = 0; vector < MOST_SUMS; ++vector) sums[row][vector] = zeros();
         for (int at = 0; at < head.width; at += TOGETHER) {
             const auto* line = head.keys + at * head.stride + first * TOGETHER;
-            __m512 keys[4];
-            UNROLLED for (int vector = 0; vector < 4; ++vector) keys[vector] = _mm512_load_ps(line + vector * LANES * TOGETHER);
+            Floats keys[MOST_SUMS];
+            UNROLLED for (int vector = 0; vector < MOST_SUMS; ++vector)
+                keys[vector] = load_stored(line + vector * LANES * TOGETHER);
             UNROLLED for (int row = 0; row < ROWS; ++row) {
-                const __m512 spread = Arithmetic::spread(query + row * query_stride + at);
-                UNROLLED for (int vector = 0; vector < 4; ++vector) Arithmetic::add(sums[row][vector], spread, keys[vector]);
+                const Floats spread = Arithmetic::spread(query + row * query_stride + at);
+                UNROLLED for (int vector = 0; vector < MOST_SUMS; ++vector)
+                    Arithmetic::add(sums[row][vector], spread, keys[vector]);
             }
         }
         UNROLLED for (int row = 0; row < ROWS; ++row)
-            UNROLLED for (int vector = 0; vector < 4; ++vector)
-                _mm512_store_ps(scores + row * head.stride + first + vector * LANES, sums[row][vector]);
+            UNROLLED for (int vector = 0; vector < MOST_SUMS; ++vector)
+                store(scores + row * head.stride + first + vector * LANES, sums[row][vector]);
     }
 }
 
 // Weights e^(score - greatest) of one query, zeros behind `count`; returns 1 / their sum.
 template <class Arithmetic>
 inline float softened(const float* scores, int count, typename Arithmetic::Stored* weights) {
-    __m512 greatest = _mm512_set1_ps(-INFINITY);
+    Floats greatest = spread(-INFINITY);
     for (int at = 0; at < count; at += LANES)
-        greatest = _mm512_mask_max_ps(greatest, lanes_below(at, count), greatest, _mm512_load_ps(scores + at));
-    const __m512 top = _mm512_set1_ps(_mm512_reduce_max_ps(greatest));
-    __m512 sum = _mm512_setzero_ps();
+        greatest = greater_in(lanes_below(at, count), greatest, load(scores + at));
+    const Floats top = spread(greatest_of(greatest));
+    Floats sum = zeros();
     for (int at = 0; at < count; at += LANES) {
-        const __m512 power = exponential(_mm512_sub_ps(_mm512_load_ps(scores + at), top));
-        const __m512 real = _mm512_maskz_mov_ps(lanes_below(at, count), power);
+        const Floats real = only(lanes_below(at, count), exponential(subtract(load(scores + at), top)));
         Arithmetic::store(weights + at, real);
-        sum = _mm512_add_ps(sum, real);
+        sum = add(sum, real);
     }
-    return 1.0f / _mm512_reduce_add_ps(sum);
+    return 1.0f / sum_of(sum);
 }
 
 // out[row] = factors[row] * sum over keys of weights[row][key] * value[key].
@@ -103,23 +116,25 @@ template <int ROWS, int VECTORS_WIDE, class Arithmetic>
 [[gnu::noinline]] void mixed(const Head<Arithmetic>& head, const typename Arithmetic::Stored* weights, const float* factors,
                              float* out) {
     constexpr int TOGETHER = Arithmetic::TOGETHER, WIDTH = VECTORS_WIDE * LANES;
-    __m512 sums[ROWS][VECTORS_WIDE];
-    UNROLLED for (int row = 0; row < ROWS; ++row)
-        UNROLLED for (int vector = 0; vector < VECTORS_WIDE; ++vector) sums[row][vector] = _mm512_setzero_ps();
-    for (int key = 0; key < head.count; key += TOGETHER) {
-        __m512 value[VECTORS_WIDE];
-        UNROLLED for (int vector = 0; vector < VECTORS_WIDE; ++vector)
-            value[vector] = _mm512_load_ps(head.values + size_t(key) * WIDTH + vector * LANES * TOGETHER);
-        UNROLLED for (int row = 0; row < ROWS; ++row) {
-            const __m512 spread = Arithmetic::spread(weights + row * head.stride + key);
-            UNROLLED for (int vector = 0; vector < VECTORS_WIDE; ++vector)
-                Arithmetic::add(sums[row][vector], spread, value[vector]);
+    constexpr int VECTORS = VECTORS_WIDE < MOST_SUMS ? VECTORS_WIDE : MOST_SUMS;  // at a time
+    UNROLLED for (int first = 0; first < VECTORS_WIDE; first += VECTORS) {
+        Floats sums[ROWS][VECTORS];
+        UNROLLED for (int row = 0; row < ROWS; ++row)
+            UNROLLED for (int vector = 0; vector < VECTORS; ++vector) sums[row][vector] = zeros();
+        for (int key = 0; key < head.count; key += TOGETHER) {
+            Floats value[VECTORS];
+            UNROLLED for (int vector = 0; vector < VECTORS; ++vector)
+                value[vector] = load_stored(head.values + size_t(key) * WIDTH + (first + vector) * LANES * TOGETHER);
+            UNROLLED for (int row = 0; row < ROWS; ++row) {
+                const Floats spread = Arithmetic::spread(weights + row * head.stride + key);
+                UNROLLED for (int vector = 0; vector < VECTORS; ++vector)
+                    Arithmetic::add(sums[row][vector], spread, value[vector]);
+            }
         }
+        UNROLLED for (int row = 0; row < ROWS; ++row)
+            UNROLLED for (int vector = 0; vector < VECTORS; ++vector)
+                store(out + row * WIDTH + (first + vector) * LANES, multiply(sums[row][vector], spread(factors[row])));
     }
-    UNROLLED for (int row = 0; row < ROWS; ++row)
-        UNROLLED for (int vector = 0; vector < VECTORS_WIDE; ++vector)
-            _mm512_store_ps(out + row * WIDTH + vector * LANES,
-                            _mm512_mul_ps(sums[row][vector], _mm512_set1_ps(factors[row])));
 }
 
 constexpr int WIDEST_HEAD = 4 * LANES;

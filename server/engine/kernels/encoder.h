@@ -31,7 +31,7 @@ class Encoder {
     Encoder(const Model& model, int threads)
         : model_(model),
           team_(threads),
-          most_(padded(model.positions, PANEL)),
+          most_(padded(model.positions, STEP)),
           hidden_(size_t(most_) * model.hidden_width),
           attended_(size_t(most_) * model.hidden_width),
           queries_(size_t(most_) * model.attention_width),
@@ -84,7 +84,7 @@ class Encoder {
     bool sums_attention() const { return drops() && model_.significance != LEARNED; }
 
     static int widest(const Model& model) { return std::max(model.hidden_width, model.attention_width); }
-    uint8_t* bytes(int member) { return bytes_.get() + size_t(member) * PIECE * widest(model_); }
+    Byte* bytes(int member) { return bytes_.get() + size_t(member) * PIECE * widest(model_); }
 
     int pieces(int rows) const {
         const int size = team_.size();
@@ -116,14 +116,12 @@ class Encoder {
             float* out = hidden_.get() + size_t(row) * width;
             const int32_t id = window_.ids[row];
             const int8_t* word = model_.words + size_t(id) * model_.hidden;
-            const __m512 scale = _mm512_set1_ps(model_.word_scales[id]);
+            const Floats scale = spread(model_.word_scales[id]);
             const float* position = model_.position_rows + size_t(row) * width;
             const float* segment = model_.segment_rows + (row >= window_.segment_start ? width : 0);
             for (int at = 0; at < width; at += LANES) {
-                const __m128i bytes = _mm_maskz_loadu_epi8(lanes_below(at, model_.hidden), word + at);
-                const __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)), scale);
-                const __m512 placed = _mm512_add_ps(value, _mm512_load_ps(position + at));
-                _mm512_store_ps(out + at, _mm512_add_ps(placed, _mm512_load_ps(segment + at)));
+                const Floats value = multiply(load_bytes(word + at, model_.hidden - at), scale);
+                store(out + at, add(add(value, load(position + at)), load(segment + at)));
             }
             finish(row, first, row, out, model_.norm_weight, model_.norm_bias, model_.layer, member);
         }
@@ -134,17 +132,17 @@ class Encoder {
     void finish(int row, int first, int place, float* out, const float* weight, const float* bias, const Layer* next,
                 int member) {
         const int width = model_.hidden_width;
-        uint8_t* line = bytes(member) + size_t(row - first) * width;
-        const __m512i zero = _mm512_set1_epi32(next ? next->qkv.zero : 0);
-        __m512 start = _mm512_setzero_ps(), end = _mm512_setzero_ps();
-        layer_norm(out, model_.hidden, width, weight, bias, model_.epsilon, [&](int at, __m512 value) {
-            _mm512_store_ps(out + at, value);
-            start = _mm512_fmadd_ps(value, _mm512_load_ps(model_.head_weight + at), start);
-            end = _mm512_fmadd_ps(value, _mm512_load_ps(model_.head_weight + width + at), end);
-            if (next) store_rounded(line + at, value, _mm512_load_ps(next->qkv.inverse + at), zero);
+        Byte* line = bytes(member) + size_t(row - first) * width;
+        const Integers zero = spread(next ? next->qkv.zero : 0);
+        Floats start = zeros(), end = zeros();
+        layer_norm(out, model_.hidden, width, weight, bias, model_.epsilon, [&](int at, Floats value) {
+            store(out + at, value);
+            start = multiply_add(value, load(model_.head_weight + at), start);
+            end = multiply_add(value, load(model_.head_weight + width + at), end);
+            if (next) store_rounded(line + at, value, load(next->qkv.inverse + at), zero);
         });
-        window_.start[place] = _mm512_reduce_add_ps(start) + model_.head_bias[0];
-        window_.end[place] = _mm512_reduce_add_ps(end) + model_.head_bias[1];
+        window_.start[place] = sum_of(start) + model_.head_bias[0];
+        window_.end[place] = sum_of(end) + model_.head_bias[1];
     }
 
     // Query, key and value of rows whose bytes are in the member's buffer; `count` rows will be attended to.
@@ -152,12 +150,12 @@ class Encoder {
         const int width = model_.attention_width;
         float* keys = rows_.get() + size_t(member) * PIECE * 2 * width;
         float* values = keys + size_t(PIECE) * width;
-        product(qkv, bytes(member), last - first, [&](int row, int column, __m512 value) {
+        product(qkv, bytes(member), last - first, [&](int row, int column, Floats value) {
             const int part = column / width, at = column % width;
             if (part == 0)
                 Arithmetic::store(queries_.get() + size_t(first + row) * width + at, value);
             else
-                _mm512_store_ps((part == 1 ? keys : values) + size_t(row) * width + at, value);
+                store((part == 1 ? keys : values) + size_t(row) * width + at, value);
         });
         store_keys(keys, first, last - first, key_stride(count));
         store_values(values, first, last - first);
@@ -165,14 +163,14 @@ class Encoder {
 
     void store_keys(const float* keys, int first, int rows, size_t stride) {
         const int width = model_.attention_width, real = model_.heads * model_.head_width;
-        __m512 columns[LANES];
+        Floats columns[LANES];
         for (int at = 0; at < real; at += LANES)
             for (int row = 0; row < rows; row += LANES) {
                 transpose(keys + size_t(row) * width + at, width, rows - row, columns);
                 Stored* out = keys_.get() + at * stride + size_t(first + row) * TOGETHER;
                 for (int column = 0; column < LANES; column += TOGETHER)
-                    _mm512_mask_storeu_ps(out + column * stride, lanes_below(row, rows),
-                                          Arithmetic::interleaved(columns + column));
+                    store_some(reinterpret_cast<float*>(out + column * stride), lanes_below(row, rows),
+                               Arithmetic::interleaved(columns + column));
             }
     }
 
@@ -180,13 +178,12 @@ class Encoder {
         const int width = model_.attention_width, head_width = model_.head_width;
         for (int row = 0; row < rows; row += TOGETHER)
             for (int at = 0; at < model_.heads * head_width; at += LANES) {
-                __m512 neighbours[TOGETHER];
+                Floats neighbours[TOGETHER];
                 for (int next = 0; next < TOGETHER; ++next)
-                    neighbours[next] = row + next < rows ? _mm512_load_ps(values + size_t(row + next) * width + at)
-                                                         : _mm512_setzero_ps();
+                    neighbours[next] = row + next < rows ? load(values + size_t(row + next) * width + at) : zeros();
                 Stored* head = values_.get() + size_t(at / head_width) * head_width * most_;
-                _mm512_store_ps(head + size_t(first + row) * head_width + at % head_width * TOGETHER,
-                                Arithmetic::interleaved(neighbours));
+                store_stored(head + size_t(first + row) * head_width + at % head_width * TOGETHER,
+                             Arithmetic::interleaved(neighbours));
             }
     }
 
@@ -196,14 +193,14 @@ class Encoder {
         for (int head = 0; head < model_.heads; ++head) attend_head(head, first, last, piece, member);
         const float* before = hidden_.get() + size_t(first) * width;
         float* after = attended_.get() + size_t(first) * width;
-        product(layer().attention_output, bytes(member), last - first, [&](int row, int column, __m512 value) {
+        product(layer().attention_output, bytes(member), last - first, [&](int row, int column, Floats value) {
             const size_t at = size_t(row) * width + column;
-            _mm512_store_ps(after + at, _mm512_add_ps(value, _mm512_load_ps(before + at)));
+            store(after + at, add(value, load(before + at)));
         });
         for (int row = first; row < last; ++row) {
             float* out = attended_.get() + size_t(row) * width;
             layer_norm(out, model_.hidden, width, layer().attention_norm_weight, layer().attention_norm_bias, model_.epsilon,
-                       [&](int at, __m512 value) { _mm512_store_ps(out + at, value); });
+                       [&](int at, Floats value) { store(out + at, value); });
             if (drops() && model_.significance == LEARNED)
                 scores_.get()[row] = dot(out, layer().significance_weight, width) + layer().significance_bias;
         }
@@ -217,16 +214,15 @@ class Encoder {
         const Head<Arithmetic> head = {keys_.get() + offset * stride, values_.get() + size_t(offset) * most_, stride,
                                        model_.head_width, count_};
         Attended<Arithmetic> attended = {member_scores_.get() + buffer, weights_.get() + buffer, {}, {}};
-        const __m512i zero = _mm512_set1_epi32(next.zero);
+        const Integers zero = spread(next.zero);
         for (int row = first; row < last; row += QUERIES) {
             const int rows = std::min(QUERIES, last - row);
             attend(rows, head, queries_.get() + size_t(row) * width + offset, width, attended);
-            uint8_t* out = bytes(member) + size_t(row - first) * width + offset;
+            Byte* out = bytes(member) + size_t(row - first) * width + offset;
             for (int inside = 0; inside < rows; ++inside)
                 for (int at = 0; at < model_.head_width; at += LANES)
-                    store_rounded(out + size_t(inside) * width + at,
-                                  _mm512_load_ps(attended.out + inside * model_.head_width + at),
-                                  _mm512_load_ps(next.inverse + offset + at), zero);
+                    store_rounded(out + size_t(inside) * width + at, load(attended.out + inside * model_.head_width + at),
+                                  load(next.inverse + offset + at), zero);
             if (sums_attention()) receive(row, rows, attended, received_.get() + size_t(piece) * most_);
         }
     }
@@ -236,10 +232,10 @@ class Encoder {
         const size_t stride = key_stride(count_);
         for (int inside = 0; inside < rows; ++inside) {
             if (!asks(places_now_[row + inside])) continue;
-            const __m512 factor = _mm512_set1_ps(attended.factors[inside]);
+            const Floats factor = spread(attended.factors[inside]);
             for (int at = 0; at < count_; at += LANES) {  // weights are zero behind the last key
-                const __m512 weights = Arithmetic::load(attended.weights + inside * stride + at);
-                _mm512_store_ps(sums + at, _mm512_fmadd_ps(weights, factor, _mm512_load_ps(sums + at)));
+                const Floats weights = Arithmetic::load(attended.weights + inside * stride + at);
+                store(sums + at, multiply_add(weights, factor, load(sums + at)));
             }
         }
     }
@@ -286,24 +282,23 @@ class Encoder {
         const Linear &intermediate = layer().intermediate, &output = layer().output;
         const Layer* next = layer_ + 1 < model_.layers ? &layer() + 1 : nullptr;
         const int32_t* chosen = chosen_.get() + first;
-        uint8_t* in = bytes(member);
-        const __m512i in_zero = _mm512_set1_epi32(intermediate.zero);
+        Byte* in = bytes(member);
+        const Integers in_zero = spread(intermediate.zero);
         for (int row = 0; row < last - first; ++row) {
             const float* source = attended_.get() + size_t(chosen[row]) * width;
             for (int at = 0; at < width; at += LANES)
-                store_rounded(in + size_t(row) * width + at, _mm512_load_ps(source + at),
-                              _mm512_load_ps(intermediate.inverse + at), in_zero);
+                store_rounded(in + size_t(row) * width + at, load(source + at), load(intermediate.inverse + at), in_zero);
         }
-        uint8_t* inner = inner_.get() + size_t(member) * PIECE * inner_width;
-        const __m512i zero = _mm512_set1_epi32(output.zero);
-        product(intermediate, in, last - first, [&](int row, int column, __m512 value) {
+        Byte* inner = inner_.get() + size_t(member) * PIECE * inner_width;
+        const Integers zero = spread(output.zero);
+        product(intermediate, in, last - first, [&](int row, int column, Floats value) {
             store_rounded(inner + size_t(row) * inner_width + column, gelu_(value),
-                          _mm512_load_ps(output.inverse + column), zero);
+                          load(output.inverse + column), zero);
         });
         float* out = hidden_.get() + size_t(first) * width;
-        product(output, inner, last - first, [&](int row, int column, __m512 value) {
+        product(output, inner, last - first, [&](int row, int column, Floats value) {
             const float* residual = attended_.get() + size_t(chosen[row]) * width + column;
-            _mm512_store_ps(out + size_t(row) * width + column, _mm512_add_ps(value, _mm512_load_ps(residual)));
+            store(out + size_t(row) * width + column, add(value, load(residual)));
         });
         for (int row = first; row < last; ++row)
             finish(row, first, places_next_[row], hidden_.get() + size_t(row) * width, layer().output_norm_weight,
@@ -320,7 +315,7 @@ class Encoder {
     Lines<float> scores_;
     Lines<uint64_t> ranks_;
     Lines<int32_t> places_, chosen_;
-    Lines<uint8_t> bytes_, inner_;  // of each member: the inputs of a product
+    Lines<Byte> bytes_, inner_;  // of each member: the inputs of a product
     Lines<float> rows_;             // of each member: keys and values before they are stored
     Lines<float> member_scores_;    // of each member: attention before and after the softmax
     Lines<Stored> weights_;

@@ -9,11 +9,15 @@
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
 // Rises with every change of a structure or function below.
-EXPORTED int leeway_native_version() { return 2; }
+EXPORTED int leeway_native_version() { return 3; }
 
 // Sizes of the structures, for a comparison with those of the caller.
 EXPORTED int leeway_native_model_bytes() { return int(sizeof(leeway::Model)); }
 EXPORTED int leeway_native_layer_bytes() { return int(sizeof(leeway::Layer)); }
+
+// How weights are packed: columns of a panel, and inputs of a column that lie side by side (products.h, `Linear`).
+EXPORTED int leeway_native_panel() { return leeway::PANEL; }
+EXPORTED int leeway_native_side_by_side() { return leeway::SIDE_BY_SIDE; }
 
 namespace leeway {
 
@@ -45,13 +49,17 @@ bool make(const Model& model, int threads, Handle& handle) {
 
 }  // namespace leeway
 
-// Null where memory ran out.  `bfloat16`: attention's products in bfloat16, for processors with AVX512-BF16; else in
-// float32.  Everything that `model` points at must outlive the encoder.
+// Null where memory ran out.  `bfloat16`: attention's products in bfloat16, for processors with AVX512-BF16 (this library
+// has none of it if it was compiled without, and makes nothing); else in float32.  Everything that `model` points at must outlive the encoder.
 EXPORTED void* leeway_native_create(const leeway::Model* model, int threads, int bfloat16) {
     auto* handle = static_cast<leeway::Handle*>(malloc(sizeof(leeway::Handle)));
     if (handle == nullptr) return nullptr;
+#ifdef __AVX512BF16__
     const bool made = bfloat16 ? leeway::make<leeway::BFloat16>(*model, threads, *handle)
                                : leeway::make<leeway::Float32>(*model, threads, *handle);
+#else
+    const bool made = !bfloat16 && leeway::make<leeway::Float32>(*model, threads, *handle);
+#endif
     if (made) return handle;
     free(handle);
     return nullptr;
