@@ -35,6 +35,7 @@ from trainer.finetune import Finetuner, FinetuneSettings, NotFiniteError
 from trainer.grids import ActivationCalibration, grids_trained_on
 from trainer.precision import computing_device
 from trainer.pretrained import load_pretrained, load_weights, resolve_checkpoint, run_architecture, save_weights
+from trainer.restore import RESTORED_FILE
 from trainer.search.stages import add_stages
 from trainer.stages import CALIBRATION, CalibrationDrop, CalibrationWindows, Device, Smoothing, add_training_stages
 from trainer.tensor_files import digest
@@ -243,7 +244,10 @@ def _part(run: Path, name: str) -> dict[str, object]:
 
 
 def _effort(folder: Path) -> dict[str, object]:
-    """Settings and effort of a training run, from its checkpoint and step log."""
+    """Settings and effort of a training run, from its checkpoint and step log; or what was restored in its place."""
+    if (folder / RESTORED_FILE).exists():
+        restored: dict[str, object] = json.loads((folder / RESTORED_FILE).read_text(encoding="utf-8"))
+        return restored
     progress = json.loads((folder / "checkpoint" / "progress.json").read_text(encoding="utf-8"))
     with (folder / "steps.jsonl").open(encoding="utf-8") as lines:
         seconds = sum(json.loads(line)["seconds"] for line in lines)

@@ -1,4 +1,4 @@
-"""The stages of ``python -m trainer`` before and after fine-tuning: relate; adapt, teach, teacher-logits, average.
+"""Stages of ``python -m trainer`` around fine-tuning: relate, adapt, teach, teacher-logits, average, restore.
 
 ``relate`` and ``adapt`` write a folder of the run (``related/``, ``adapted/``), ``teach`` and ``teacher-logits`` write
 ``teacher/``.
@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from model_store import ModelStore
 from reading import load_squad
 from trainer.adapt import Adapter, AdaptSettings
 from trainer.average import average as average_weights
@@ -23,6 +24,7 @@ from trainer.loop import TrainingLoop
 from trainer.precision import computing_device, computing_dtype
 from trainer.pretrained import load_pretrained, load_weights, resolve_checkpoint, run_architecture, save_weights
 from trainer.relate import Relater, RelateSettings
+from trainer.restore import restore as restore_weights
 from trainer.teacher import Teacher, TeacherNetwork, TeacherRunner, TeachSettings, load_teacher
 from trainer.teacher_logits import TeacherLogits, write_logits
 from trainer.tensor_files import digest, read_file
@@ -230,10 +232,21 @@ def average(
     typer.echo(f"the mean of {', '.join(of)} is in {path}")
 
 
+def restore(
+    run: Run,
+    store: Annotated[Path, typer.Option(help="Model store of the artifact.")],
+    model: Annotated[str, typer.Option(help="NAME or NAME@VERSION in it.")] = "default",
+    name: Annotated[str, typer.Option(help="Folder of the run to write.")] = "restored",
+) -> None:
+    """Take the weights of a published model, for training to go on from them."""
+    path = restore_weights(run, ModelStore(store).load(model), name)
+    typer.echo(f"the weights of {model} are in {path}")
+
+
 def add_training_stages(app: typer.Typer, wrap: Callable[[Callable[..., None]], Callable[..., None]]) -> None:
     """Add the stages of this module to `app`, each wrapped by `wrap`."""
     stages: dict[str, Callable[..., None]] = {"relate": relate, "adapt": adapt, "teach": teach}
-    stages |= {"teacher-logits": teacher_logits, "average": average}
+    stages |= {"teacher-logits": teacher_logits, "average": average, "restore": restore}
     for name, stage in stages.items():
         app.command(name=name)(wrap(stage))
 
