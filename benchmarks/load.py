@@ -253,6 +253,8 @@ def one_line(report: Document) -> str:
 def soak(generator: Generator) -> Document:
     """20 minutes of mixed lengths, and the memory of the server meanwhile.
 
+    The memory is also said minute by minute, so that a run that ends early still tells of it.
+
     Raises:
         BenchmarkError: the run could not be made.
     """
@@ -263,6 +265,8 @@ def soak(generator: Generator) -> Document:
         began = time.monotonic()
         while not stop.wait(_SAMPLE_SECONDS):
             readings.append(((time.monotonic() - began) / 60.0, memory_mb(generator.server.pid)[0]))
+            if int(readings[-1][0]) > int(readings[-2][0] if len(readings) > 1 else 0.0):
+                say(f"minute {readings[-1][0]:.1f}: {readings[-1][1]:.2f} MB")
 
     thread = threading.Thread(target=read)
     thread.start()

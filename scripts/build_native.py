@@ -223,6 +223,7 @@ def build(root: Path, environment: Mapping[str, str]) -> Built | None:
         return None
     compiler = choose_compiler(environment)
     outdated = _outdated(root, compiler)
+    _remove(root, OLD_LIBRARY)
     with tempfile.TemporaryDirectory(prefix="leeway-native-") as folder:
         # zig keeps what it compiles: here, so that nothing stays behind.
         caches = {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
@@ -275,7 +276,12 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
 
 def remove(root: Path) -> None:
     """Take the libraries and their digests out of the tree `root`, and the one library of an earlier install."""
-    for library in (*LIBRARIES, OLD_LIBRARY):
+    _remove(root, *LIBRARIES, OLD_LIBRARY)
+
+
+def _remove(root: Path, *libraries: str) -> None:
+    """With their digests."""
+    for library in libraries:
         (root / library).unlink(missing_ok=True)
         _digest_file(root / library).unlink(missing_ok=True)
 

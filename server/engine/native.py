@@ -82,7 +82,8 @@ class NativeEngine:
         if got != threads:
             self.close()
             raise EngineUnavailableError(f"the engine native could start {got} of {threads} threads")
-        self.info = EngineInfo("native", processor_name(), threads, f"int8+{rest}")
+        products = "int8" if level == "avx512" else "int8 in int16"
+        self.info = EngineInfo("native", processor_name(), threads, f"{products}+{rest}")
 
     def warm_up(self, configurations: Sequence[LengthConfiguration]) -> None:
         """Touch all memory once."""
@@ -126,13 +127,13 @@ class NativeEngine:
 
 def obstacle() -> str:
     """Why this machine cannot run the engine; empty if it can."""
-    level = _level()
-    if not level:
+    able = _levels()
+    if not able:
         *_, least = NEEDED.values()
         return f"the engine native needs a processor with {', '.join(lacking(least))}"
-    library = NATIVE_LIBRARIES[level]
-    if not library.exists():
-        return f"the engine native was not built: there is no {library.name} (server/engine/kernels/README.md)"
+    if not _level():
+        missing = NATIVE_LIBRARIES[able[0]].name
+        return f"the engine native was not built: there is no {missing} (server/engine/kernels/README.md)"
     return ""
 
 
@@ -144,9 +145,14 @@ def usable_library() -> ctypes.CDLL | None:
         return None
 
 
+def _levels() -> list[str]:
+    """The levels of instructions that the processor has, the best first."""
+    return [level for level, flags in NEEDED.items() if not lacking(flags)]
+
+
 def _level() -> str:
-    """The best level of instructions that the processor has; empty if it has none."""
-    return next((level for level, flags in NEEDED.items() if not lacking(flags)), "")
+    """The best of them that there is a library of; empty if there is none."""
+    return next((level for level in _levels() if NATIVE_LIBRARIES[level].exists()), "")
 
 
 def _loaded(path: Path) -> ctypes.CDLL:

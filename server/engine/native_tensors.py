@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from model_store.architecture import Architecture
 
-STEP = 64
+BLOCK = 64
 """What widths are padded to: whole panels, at every level of instructions."""
 
 LANES = 16
@@ -58,8 +58,8 @@ class Packing:
     """How the kernels that were loaded want weights (``products.h``).
 
     Attributes:
-        panel: columns that are computed together; divides `STEP`.
-        side_by_side: inputs of one column that lie beside each other; divides `STEP`.
+        panel: columns that are computed together; divides `BLOCK`.
+        side_by_side: inputs of one column that lie beside each other; divides `BLOCK`.
     """
 
     panel: int
@@ -230,6 +230,6 @@ class PackedTensors:
         return int(copy.ctypes.data)
 
 
-def padded(count: int, step: int = STEP) -> int:
+def padded(count: int, step: int = BLOCK) -> int:
     """The next multiple of `step`."""
     return -(-count // step) * step

@@ -12,7 +12,7 @@ import openvino as ov
 import pytest
 
 from model_store import LengthConfiguration, ModelStore, full_configuration
-from server.engine import create_engine, installed_engines
+from server.engine import create_engine, installed_engines, native
 from server.engine.interface import Engine, EngineUnavailableError
 from server.engine.native import obstacle
 from server.engine.processor import multiplies_int8_exactly
@@ -22,6 +22,7 @@ from tests.trainer.models import DROPPING, EDGES, FULL, SHAPE, Tokens, answer, f
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 NAMES = ("native", "openvino", "ipex", "reference", "fake")
+NATIVE_PRECISION = "int8+f32" if native._level() == "avx512" else "int8 in int16+f32"
 OPENVINO_PRECISION = "int8+f32" if multiplies_int8_exactly() else "int8 in f32"
 
 
@@ -39,8 +40,10 @@ def test_info_says_which_engine_runs_and_on_how_many_threads(engines: Engines, n
     assert (info.name, info.threads) == (name, 1)
     assert info.device
     assert info.precision
-    if name in {"native", "ipex"}:
+    if name == "ipex":
         assert info.precision == "int8+f32"
+    if name == "native":
+        assert info.precision == NATIVE_PRECISION
     if name == "openvino":
         assert info.precision == OPENVINO_PRECISION
 

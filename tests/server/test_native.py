@@ -24,7 +24,8 @@ from trainer.quantize import observe
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
-LEVELS = [level for level, flags in NEEDED.items() if not lacking(flags)]
+LEVELS = [level for level in native._levels() if NATIVE_LIBRARIES[level].exists()]
+PACKED = {"avx512": (64, 4), "avx2": (16, 2)}
 
 
 @pytest.fixture(autouse=True, params=LEVELS or [""])
@@ -95,8 +96,10 @@ def test_attention_in_bfloat16_is_near_the_reference(
 
 
 def test_bfloat16_is_refused_where_the_processor_has_none(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "NEEDED", NEEDED)
     monkeypatch.setattr(native, "obstacle", lambda: "")
-    monkeypatch.setattr(native, "lacking", lambda flags: flags)
+    monkeypatch.setattr(native, "_level", lambda: "avx512")
+    monkeypatch.setattr(native, "lacking", lambda flags: tuple(set(flags) & {BFLOAT16}))
     with pytest.raises(EngineUnavailableError, match=r"bf16 needs a processor with AVX512-BF16.*auto or f32"):
         create_engine("native", ModelStore(store).load("int8"), threads=1, precision="bf16")
 
@@ -271,12 +274,25 @@ def test_a_processor_without_the_instructions_is_named_as_the_reason(
 def test_the_best_level_that_the_processor_has_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "NEEDED", NEEDED)
     lacked: set[str] = set()
+    monkeypatch.setattr(native, "NATIVE_LIBRARIES", dict.fromkeys(NATIVE_LIBRARIES, Path(__file__)))
     monkeypatch.setattr(native, "lacking", lambda flags: tuple(flag for flag in flags if flag in lacked))
     assert native._level() == "avx512"
     lacked.add("avx512_vnni")
     assert native._level() == "avx2"
     lacked.add("fma")
     assert native._level() == ""
+
+
+def test_where_the_library_of_the_best_level_is_missing_the_next_one_is_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(native, "NEEDED", NEEDED)
+    monkeypatch.setattr(native, "lacking", lambda _: ())
+    monkeypatch.setattr(native, "NATIVE_LIBRARIES", {"avx512": tmp_path / "none.so", "avx2": Path(__file__)})
+    assert native._level() == "avx2"
+    assert not obstacle()
+    monkeypatch.setattr(native, "NATIVE_LIBRARIES", dict.fromkeys(NEEDED, tmp_path / "none.so"))
+    assert "there is no none.so" in obstacle()
 
 
 @runs_here
@@ -317,6 +333,7 @@ def test_a_library_of_another_version_is_refused(store: Path, monkeypatch: pytes
 @runs_here
 def test_structures_are_as_large_here_as_there(level: str) -> None:
     library = ctypes.CDLL(str(NATIVE_LIBRARIES[level]))
+    assert (library.leeway_native_panel(), library.leeway_native_side_by_side()) == PACKED[level]
     assert library.leeway_native_model_bytes() == ctypes.sizeof(native_tensors.ModelStructure)
     assert library.leeway_native_layer_bytes() == ctypes.sizeof(native_tensors.LayerStructure)
 

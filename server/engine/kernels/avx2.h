@@ -1,9 +1,9 @@
 // Sixteen floats as two registers, and the products of bytes, for AVX2 with FMA.  avx512.h has the same names, and means
-// the same by them.
+// the same by them (but that a power of two below the least normal float is 0 here).
 //
 // AVX2's product of bytes (vpmaddubsw) adds in 16 bits and saturates, which is wrong for full-range operands.  So the inputs
-// are stored in 16 bits, weights are widened as they are read, and pairs are added in 32 bits (vpmaddwd): exact, and half
-// the work of float32.
+// are stored in 16 bits, weights are widened as they are read, and pairs are added in 32 bits (vpmaddwd): exact, and with
+// half the multiplications of float32.
 #pragma once
 
 #include <immintrin.h>
@@ -44,8 +44,14 @@ inline void store(float* at, Floats values) {
     _mm256_store_ps(at + HALF, values.high);
 }
 inline void store_some(float* at, Lanes lanes, Floats values) {
-    _mm256_maskstore_ps(at, lanes.low, values.low);
-    _mm256_maskstore_ps(at + HALF, lanes.high, values.high);
+    const auto put = [](float* to, __m256i chosen, __m256 half) {  // masked stores are slow on AMD before Zen 4
+        if (_mm256_movemask_ps(_mm256_castsi256_ps(chosen)) == 0xFF)
+            _mm256_storeu_ps(to, half);
+        else
+            _mm256_maskstore_ps(to, chosen, half);
+    };
+    put(at, lanes.low, values.low);
+    put(at + HALF, lanes.high, values.high);
 }
 inline Floats load_sums(const int32_t* at) {
     const __m256i* halves = reinterpret_cast<const __m256i*>(at);

@@ -31,7 +31,7 @@ class Encoder {
     Encoder(const Model& model, int threads)
         : model_(model),
           team_(threads),
-          most_(padded(model.positions, STEP)),
+          most_(padded(model.positions, BLOCK)),
           hidden_(size_t(most_) * model.hidden_width),
           attended_(size_t(most_) * model.hidden_width),
           queries_(size_t(most_) * model.attention_width),
@@ -79,7 +79,7 @@ class Encoder {
     static constexpr int TOGETHER = Arithmetic::TOGETHER;
 
     const Layer& layer() const { return model_.layer[layer_]; }
-    size_t key_stride(int count) const { return size_t(padded(count, KEYS)) + LANES; }  // odd in lines: no set is crowded
+    size_t key_stride(int count) const { return size_t(padded(count, KEYS) | LANES); }  // odd in lines: no set is crowded
     bool drops() const { return kept_ < count_; }
     bool sums_attention() const { return drops() && model_.significance != LEARNED; }
 

@@ -7,7 +7,7 @@
 namespace leeway {
 
 constexpr int LANES = 16;  // floats of one vector
-constexpr int STEP = 64;   // what widths are padded to
+constexpr int BLOCK = 64;  // what widths are padded to
 
 inline int padded(int count, int step) { return (count + step - 1) / step * step; }
 

@@ -49,8 +49,9 @@ bool make(const Model& model, int threads, Handle& handle) {
 
 }  // namespace leeway
 
-// Null where memory ran out.  `bfloat16`: attention's products in bfloat16, for processors with AVX512-BF16 (this library
-// has none of it if it was compiled without, and makes nothing); else in float32.  Everything that `model` points at must outlive the encoder.
+// Null where memory ran out.  `bfloat16`: attention's products in bfloat16, for processors with AVX512-BF16 (a library that
+// was compiled without it makes nothing then); else in float32.  Everything that `model` points at must outlive the
+// encoder.
 EXPORTED void* leeway_native_create(const leeway::Model* model, int threads, int bfloat16) {
     auto* handle = static_cast<leeway::Handle*>(malloc(sizeof(leeway::Handle)));
     if (handle == nullptr) return nullptr;
