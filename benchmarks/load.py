@@ -322,8 +322,6 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer read
 ) -> None:
     """Poisson at 70% and 120%, an overload, the highest rate within a bound; or a soak."""
     check_data(data)
-    if importlib.util.find_spec("locust") is None:
-        raise BenchmarkError("locust is not installed: pip install --editable '.[loadtest]'")
     if soak_ and only:
         raise BenchmarkError("--soak plays one scenario, its own: leave out --only")
     unknown = set(only or ()) - {play.name for play in ROUND}
@@ -331,6 +329,8 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer read
         raise BenchmarkError(
             f"no such scenario: {', '.join(sorted(unknown))}; {', '.join(play.name for play in ROUND)}"
         )
+    if importlib.util.find_spec("locust") is None:
+        raise BenchmarkError("locust is not installed: pip install --editable '.[loadtest]'")
     plays = [play for play in ROUND if not only or play.name in only]
     folder = store if store is not None else packaged_store()
     setup = Setup(model, folder, data, server_core, client_core, calibration_seconds=calibration_seconds)
