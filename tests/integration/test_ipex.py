@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from server.engine.processor import multiplies_int8_exactly
+
 ROOT = Path(__file__).parents[2]
 EXCERPT = ROOT / "tests" / "data" / "squad-dev-excerpt.json.gz"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
@@ -47,6 +49,8 @@ def install(*command: str | Path) -> None:
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python with the extra `ipex`."""
+    if not multiplies_int8_exactly():
+        pytest.skip("the engine ipex refuses a processor without VNNI or AMX")
     given = os.environ.get("LEEWAY_IPEX_PYTHON")
     if given:
         return Path(given)
