@@ -100,7 +100,7 @@ def test_a_linear_layer_computes_what_the_integers_of_the_reference_do(name: str
 def test_what_is_trained_computes_what_will_be_published(configuration: LengthConfiguration) -> None:
     network = random_network(scale=0.2)
     grids = grids_of(network)
-    batch = random_batch((9, 40, 17, 33), seed=5)
+    batch = random_batch((9, 40, 17, 33), seed=1)  # with no activation on the edge between two levels
     with torch.inference_mode():
         starts, ends = QuantizedCopy(network, torch.float32, grids).network(batch, kept_of(configuration, batch))
     engine = reference(int8_tensors(network, grids))
@@ -111,10 +111,8 @@ def test_what_is_trained_computes_what_will_be_published(configuration: LengthCo
         )
         expected = engine.run([tokens], configuration).logits[0]
         length = int(batch.lengths[row])
-        for found, wanted in ((starts, expected.start), (ends, expected.end)):
-            # Float sums of another order may put an activation that lies between two levels on the other one.
-            np.testing.assert_allclose(found[row, :length], wanted, atol=1e-2)
-            assert np.isclose(found[row, :length], wanted, atol=1e-3).mean() > 0.9
+        np.testing.assert_allclose(starts[row, :length], expected.start, atol=1e-3)
+        np.testing.assert_allclose(ends[row, :length], expected.end, atol=1e-3)
 
 
 def test_gradients_reach_the_masters_as_those_of_the_rounded_inputs() -> None:
