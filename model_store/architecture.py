@@ -9,7 +9,9 @@ from model_store.errors import InvalidManifestError
 
 MAXIMUM_LAYERS = 256
 MAXIMUM_DIMENSION = 1 << 24
-SIGNIFICANCES = ("all", "question", "learned")
+SIGNIFICANCES = ("all", "question", "learned", "bilinear")
+SIGNIFICANCE_RANK = 48
+"""Rows R of the two matrices of a bilinear significance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,8 @@ class Architecture:
         family: ``bert``.
         significance: whose attention makes a token significant, when a layer drops tokens: ``all``, every token's
             (Kim and Cho 2021, section 3.1), ``question``, that of the tokens of segment 0, [CLS] and [SEP] left out, or
-            ``learned``: nobody's, but a linear score of the token's own hidden state.
+            ``learned``: nobody's, but a linear score of the token's own hidden state, or ``bilinear``: a score of that
+            state and of the question's mean one.
 
     Raises:
         InvalidManifestError: a dimension that is no positive integer or absurdly large, a hidden size that
@@ -67,6 +70,11 @@ class Architecture:
             raise InvalidManifestError(
                 f"architecture.significance must be one of {', '.join(SIGNIFICANCES)}, got {self.significance!r:.40}"
             )
+
+    @property
+    def scores_states(self) -> bool:
+        """Whether significance is a score of hidden states, and no sum of attention."""
+        return self.significance in {"learned", "bilinear"}
 
     @property
     def head_size(self) -> int:

@@ -17,7 +17,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from model_store.architecture import Architecture, linear_layers
+from model_store.architecture import SIGNIFICANCE_RANK, Architecture, linear_layers
 from model_store.errors import InvalidTensorError, OversizedHeaderError, TruncatedFileError
 from model_store.files import require_regular_file
 
@@ -60,10 +60,13 @@ def tensor_layout(architecture: Architecture, scheme: str) -> dict[str, TensorSp
             add(f"{linear.name}.weight_scale", (linear.outputs,))
             add(f"{linear.name}.input_scale", (1,), (linear.inputs,))
             add(f"{linear.name}.input_zero_point", (1,), dtype="uint8")
-    if architecture.significance == "learned":
+    if architecture.scores_states:
         for layer in layers:
             add(f"layers.{layer}.significance.weight", (1, hidden))
             add(f"layers.{layer}.significance.bias", (1,))
+            if architecture.significance == "bilinear":
+                add(f"layers.{layer}.significance.question", (SIGNIFICANCE_RANK, hidden))
+                add(f"layers.{layer}.significance.token", (SIGNIFICANCE_RANK, hidden))
     add("head.weight", (2, hidden))
     add("head.bias", (2,))
     if scheme == "int8":

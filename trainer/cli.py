@@ -86,7 +86,7 @@ def prepare(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer r
     held_out_share: Annotated[float, typer.Option(help="Share of the articles kept out of training.")] = HELD_OUT_SHARE,
     split_seed: Annotated[int, typer.Option(help="Seed of that draw.")] = SPLIT_SEED,
     significance: Annotated[
-        str, typer.Option(help="What makes a token worth keeping: attention of all or of question; learned.")
+        str, typer.Option(help="What makes a token worth keeping: attention of all or of question; learned; bilinear.")
     ] = "learned",
 ) -> None:
     """Split the articles and cut the training questions into windows."""

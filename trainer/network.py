@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model_store import Architecture
+from model_store.architecture import SIGNIFICANCE_RANK
 
 PADDING_LOGIT = -10000.0
 """Its probability is 0 in float32, so padding adds nothing to any loss."""
@@ -67,6 +68,42 @@ class Embeddings(nn.Module):
         return normed
 
 
+class Scorer(nn.Linear):
+    """Significance of a token as a score of its hidden state, and where it is bilinear of the question's mean one, too.
+
+    ``(weight + token^T question q) . x + bias``, the two matrices ``[SIGNIFICANCE_RANK, hidden]``.  Untaught it is 0.
+    """
+
+    def __init__(self, hidden: int, *, bilinear: bool) -> None:
+        super().__init__(hidden, 1)
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+        self.bilinear = bilinear
+        if bilinear:
+            # with both at zero neither would get a gradient; the draw is the same in every run
+            drawn = torch.randn(SIGNIFICANCE_RANK, hidden, generator=torch.Generator().manual_seed(0))
+            self.question = nn.Parameter(drawn / math.sqrt(hidden))
+            self.token = nn.Parameter(torch.zeros(SIGNIFICANCE_RANK, hidden))
+
+    def score(self, states: Tensor, asking: Tensor) -> Tensor:
+        """Scores in float32, whatever the precision of the rest.
+
+        Args:
+            states: ``[b, n, hidden]``.
+            asking: bool ``[b, n]``, tokens of the question; where there are none their mean counts as 0.
+
+        Returns:
+            float32 ``[b, n]``.
+        """
+        states = states.float()
+        vector = self.weight.float()
+        if self.bilinear:
+            asked = asking.float()[:, None]
+            mean = (asked @ states)[:, 0] / asked.sum(2).clamp(min=1.0)
+            vector = vector + mean @ self.question.float().T @ self.token.float()
+        return (states @ vector[..., None]).squeeze(-1) + self.bias.float()
+
+
 class Layer(nn.Module):
     """One encoder layer, in two halves between which tokens may be dropped."""
 
@@ -79,10 +116,8 @@ class Layer(nn.Module):
         self.intermediate = nn.Linear(architecture.hidden, architecture.intermediate)
         self.output = nn.Linear(architecture.intermediate, architecture.hidden)
         self.output_norm = nn.LayerNorm(architecture.hidden, eps=architecture.layer_norm_epsilon)
-        if architecture.significance == "learned":
-            self.significance = nn.Linear(architecture.hidden, 1)
-            nn.init.zeros_(self.significance.weight)
-            nn.init.zeros_(self.significance.bias)
+        if architecture.scores_states:
+            self.significance = Scorer(architecture.hidden, bilinear=architecture.significance == "bilinear")
 
     def attend(self, hidden: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Self-attention with residual and layer norm.
@@ -103,11 +138,6 @@ class Layer(nn.Module):
         probabilities = scores.softmax(-1)
         mixed = torch.matmul(probabilities, value).transpose(1, 2).reshape(size, count, width)
         return self.attention_norm(hidden + self.attention_output(mixed)), probabilities
-
-    def score(self, attended: Tensor) -> Tensor:
-        """Learned significance of each token, float32 ``[b, n]``, from what `attend` made of it."""
-        weight, bias = self.significance.weight.float(), self.significance.bias.float()
-        return functional.linear(attended.float(), weight, bias)[..., 0]
 
     def feed_forward(self, hidden: Tensor) -> Tensor:
         """Feed-forward part with residual and layer norm, ``[b, n, hidden]``."""
@@ -202,8 +232,8 @@ class LengthAdaptiveMiniLM(nn.Module):
         hidden = self.embeddings(batch).to(self.head.weight.dtype)
         left_out = [False] * len(self.layers) if skipped is None else skipped
         if kept is None:
-            return self._encode(hidden, batch.real, left_out, scores)
-        asking = batch.question if self.architecture.significance == "question" else batch.real
+            return self._encode(hidden, batch, left_out, scores)
+        asking = batch.real if self.architecture.significance == "all" else batch.question
         return self._drop_and_restore(hidden, batch.real, asking, kept, protected, left_out)
 
     def last_projections(self, batch: Batch) -> tuple[Tensor, ...]:
@@ -215,16 +245,16 @@ class LengthAdaptiveMiniLM(nn.Module):
         return projections
 
     def _encode(
-        self, hidden: Tensor, real: Tensor, skipped: Sequence[bool], scores: list[Tensor] | None = None
+        self, hidden: Tensor, batch: Batch, skipped: Sequence[bool], scores: list[Tensor] | None = None
     ) -> Tensor:
-        bias = attention_bias(real, hidden.dtype)
+        bias = attention_bias(batch.real, hidden.dtype)
         for layer, skip in zip(self.layers, skipped, strict=True):
             assert isinstance(layer, Layer)
             if skip:
                 continue
             hidden = layer.attend(hidden, bias)[0]
-            if scores is not None and self.architecture.significance == "learned":
-                scores.append(layer.score(hidden))
+            if scores is not None and self.architecture.scores_states:
+                scores.append(layer.significance.score(hidden, batch.question))
             hidden = layer.feed_forward(hidden)
         return hidden
 
@@ -258,8 +288,8 @@ class LengthAdaptiveMiniLM(nn.Module):
         return restored
 
     def _scores(self, layer: Layer, attended: Tensor, probabilities: Tensor, real: Tensor, asking: Tensor) -> Tensor:
-        if self.architecture.significance == "learned":
-            return layer.score(attended).detach().masked_fill(~real, -math.inf)
+        if self.architecture.scores_states:
+            return layer.significance.score(attended, asking & real).detach().masked_fill(~real, -math.inf)
         return significance(probabilities, real, asking & real)
 
 

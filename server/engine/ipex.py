@@ -138,8 +138,8 @@ class IpexEngine:
         return self._graph(number, len(rows))(rows, torch.from_numpy(bias), torch.from_numpy(asking))
 
     def _asking(self, places: IntArray, segment_start: int) -> FloatArray:
-        """1 for the tokens whose attention makes others significant, else 0."""
-        if self._architecture.significance != "question":
+        """1 for the tokens whose attention, or mean state, makes others significant, else 0."""
+        if self._architecture.significance == "all":
             return np.ones(len(places), dtype=np.float32)
         return ((places > 0) & (places < segment_start - 1)).astype(np.float32)
 

@@ -55,7 +55,7 @@ class Stage(nn.Module):
 
     Takes ``rows`` float32 ``[n, hidden]``: the embeddings' sums in stage 0, else what the cut left of the stage
     before; ``bias`` ``[n]``, 0 for tokens and `PADDING_BIAS` for padding; and ``asking`` ``[n]``, 1 for the tokens
-    whose attention makes others significant, else 0.
+    whose attention, or mean state, makes others significant, else 0.
 
     Gives ``logits`` ``[n, 2]``, start and end, of the hidden states before this stage's attention (those that a token
     keeps which the cut behind this stage drops); and, but in the last stage, ``rows`` after the attention's layer norm
@@ -66,7 +66,7 @@ class Stage(nn.Module):
         super().__init__()
         self.heads, self.hidden = architecture.heads, architecture.hidden
         self.scale = 1.0 / math.sqrt(architecture.head_size)
-        self.learned = architecture.significance == "learned"
+        self.scores_states = architecture.scores_states
         epsilon = architecture.layer_norm_epsilon
         self.first, self.last = number == 0, number == architecture.layers
         self.head = _Affine(tensors, "head")
@@ -79,8 +79,8 @@ class Stage(nn.Module):
             self.qkv = _Int8Linear(tensors, f"{here}.qkv")
             self.attention_output = _Int8Linear(tensors, f"{here}.attention_output")
             self.attention_norm = _Norm(tensors, f"{here}.attention_norm", epsilon)
-            if self.learned:
-                self.significance = _Affine(tensors, f"{here}.significance")
+            if self.scores_states:
+                self.significance = _Scorer(tensors, f"{here}.significance")
 
     def forward(self, rows: Tensor, bias: Tensor, asking: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
@@ -92,7 +92,7 @@ class Stage(nn.Module):
             return (logits,)
         mixed, probabilities = self._attend(rows, bias)
         rows = self.attention_norm(rows + self.attention_output(mixed))
-        scores = self.significance(rows)[:, 0] if self.learned else (asking @ probabilities).sum(0)
+        scores = self.significance(rows, asking) if self.scores_states else (asking @ probabilities).sum(0)
         return logits, rows, scores
 
     def _attend(self, rows: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,6 +130,24 @@ class _Affine(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         return functional.linear(rows, self.weight, self.bias)
+
+
+class _Scorer(nn.Module):
+    """Significance of each row from its state and, where it is bilinear, the mean state of those that ask, ``[n]``."""
+
+    def __init__(self, tensors: Tensors, name: str) -> None:
+        super().__init__()
+        self.weight, self.bias = (torch.from_numpy(tensors[f"{name}.{part}"]) for part in ("weight", "bias"))
+        self.bilinear = f"{name}.question" in tensors
+        if self.bilinear:
+            self.question, self.token = (torch.from_numpy(tensors[f"{name}.{part}"]) for part in ("question", "token"))
+
+    def forward(self, rows: Tensor, asking: Tensor) -> Tensor:
+        vector = self.weight
+        if self.bilinear:
+            mean = asking[None] @ rows / asking.sum().clamp(min=1.0)
+            vector = vector + mean @ self.question.T @ self.token
+        return functional.linear(rows, vector, self.bias)[:, 0]
 
 
 class _Norm(nn.Module):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_store.architecture import Architecture
+from model_store.architecture import SIGNIFICANCE_RANK, Architecture
 
 BLOCK = 64
 """What widths are padded to: whole panels, at every level of instructions."""
@@ -24,7 +24,7 @@ LANES = 16
 
 _LINE = 64  # bytes
 _LARGEST = np.float32(3e38)  # of an inverted scale: infinite times zero would be no number
-_SIGNIFICANCE = {"all": 0, "question": 1, "learned": 2}
+_SIGNIFICANCE = {"all": 0, "question": 1, "learned": 2, "bilinear": 3}
 
 Array = NDArray[Any]
 Tensors = Mapping[str, Array]
@@ -100,6 +100,8 @@ class LayerStructure(Structure):
         ("output_norm_weight", c_void_p),
         ("output_norm_bias", c_void_p),
         ("significance_weight", c_void_p),
+        ("significance_question", c_void_p),
+        ("significance_token", c_void_p),
         ("significance_bias", c_float),
     )
 
@@ -117,6 +119,7 @@ class ModelStructure(Structure):
         ("inner_width", c_int32),
         ("positions", c_int32),
         ("significance", c_int32),
+        ("significance_rank", c_int32),
         ("epsilon", c_float),
         ("words", c_void_p),
         ("word_scales", c_void_p),
@@ -159,6 +162,7 @@ class PackedTensors:
             self._inner.width,
             architecture.positions,
             _SIGNIFICANCE[architecture.significance],
+            SIGNIFICANCE_RANK,
             architecture.layer_norm_epsilon,
             self._plain(tensors["embeddings.word"]),
             self._plain(tensors["embeddings.word.scale"]),
@@ -184,12 +188,12 @@ class PackedTensors:
             self._linear(f"{root}.output", self._hidden, self._inner),
         )
         norms = (f"{root}.{norm}.{part}" for norm in ("attention_norm", "output_norm") for part in ("weight", "bias"))
-        learned = f"{root}.significance.weight" in self._tensors
+        scoring = (f"{root}.significance.{part}" for part in ("weight", "question", "token"))
         return LayerStructure(
             *linears,
             *(self._rows(name) for name in norms),
-            self._rows(f"{root}.significance.weight") if learned else None,
-            float(self._tensors[f"{root}.significance.bias"][0]) if learned else 0.0,
+            *(self._rows(name) if name in self._tensors else None for name in scoring),
+            float(self._tensors[f"{root}.significance.bias"][0]) if shape.scores_states else 0.0,
         )
 
     def _linear(self, name: str, outputs: _Axis, inputs: _Axis, factor: Array | float = 1.0) -> LinearStructure:

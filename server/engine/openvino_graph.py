@@ -105,8 +105,8 @@ class _Builder:
         return _Tokens(self._embeddings(), self.places, real, self._asking(real))
 
     def _asking(self, real: Node) -> Node:
-        """Whether a token's attention makes others significant, ``[n]``."""
-        if self.architecture.significance != "question":
+        """Whether a token's attention, or its part in the question's mean state, makes others significant, ``[n]``."""
+        if self.architecture.significance == "all":
             return real
         after = op.greater(self.places, _const(0, np.int32))
         before = op.less(self.places, op.subtract(self.segment_start, _const(1, np.int32)))
@@ -144,11 +144,22 @@ class _Builder:
         mixed, probabilities = self._attention(f"{root}.qkv", tokens)
         attended = self._linear(mixed, f"{root}.attention_output")
         hidden = self._norm(op.add(tokens.hidden, attended), f"{root}.attention_norm")
-        if self.architecture.significance != "learned":
+        if not self.architecture.scores_states:
             return hidden, self._received(probabilities, tokens.asking)
         weight, bias = (self._constant(f"{root}.significance.{part}") for part in ("weight", "bias"))
+        if self.architecture.significance == "bilinear":
+            weight = op.add(weight, self._asked(f"{root}.significance", hidden, tokens.asking))
         product = op.matmul(hidden, weight, transpose_a=False, transpose_b=True)
         return hidden, op.squeeze(op.add(product, bias), _const([1], np.int64))
+
+    def _asked(self, name: str, hidden: Node, asking: Node) -> Node:
+        """What the question's mean state adds to the vector that scores tokens, ``[1, hidden]``; 0 where nobody asks."""
+        one, none = _const([[1.0]], np.float32), _const([0], np.int64)
+        ones = op.unsqueeze(_either(asking, 1.0, 0.0), none)
+        count = op.maximum(op.reduce_sum(ones, _const([1], np.int64), keep_dims=True), one)
+        mean = op.divide(op.matmul(ones, hidden, transpose_a=False, transpose_b=False), count)
+        projected = op.matmul(mean, self._constant(f"{name}.question"), transpose_a=False, transpose_b=True)
+        return op.matmul(projected, self._constant(f"{name}.token"), transpose_a=False, transpose_b=False)
 
     def _feed_forward(self, layer: int, hidden: Node) -> Node:
         root = f"layers.{layer}"

@@ -67,7 +67,7 @@ class ReferenceEngine:
         for layer, kept in enumerate(configuration.kept_tokens(count)):
             hidden, probabilities = self._attend(f"layers.{layer}", hidden)
             if kept < len(places):
-                significance = self._significance(layer, hidden, probabilities[:, asking[places]])
+                significance = self._significance(layer, hidden, probabilities, asking[places])
                 chosen = significance.argsort(descending=True, stable=True)[:kept].sort().values
                 hidden, places = hidden[chosen], places[chosen]
             hidden = self._feed_forward(f"layers.{layer}", hidden)
@@ -75,16 +75,20 @@ class ReferenceEngine:
         logits = functional.linear(restored, self._tensors["head.weight"], self._tensors["head.bias"])
         return WindowLogits(logits[:, 0].numpy().copy(), logits[:, 1].numpy().copy())
 
-    def _significance(self, layer: int, hidden: Tensor, asked: Tensor) -> Tensor:
-        """``[n]``, of the attention of those that ask, ``[heads, asking, n]``, or learned of the hidden states."""
-        if self._architecture.significance != "learned":
-            return asked.sum((0, 1))
+    def _significance(self, layer: int, hidden: Tensor, probabilities: Tensor, asking: Tensor) -> Tensor:
+        """``[n]``, of the attention of those that ask, or scored from the hidden states."""
+        if not self._architecture.scores_states:
+            return probabilities[:, asking].sum((0, 1))
         root = f"layers.{layer}.significance"
-        return functional.linear(hidden, self._tensors[f"{root}.weight"], self._tensors[f"{root}.bias"])[:, 0]
+        vector, bias = self._tensors[f"{root}.weight"], self._tensors[f"{root}.bias"]
+        if self._architecture.significance == "bilinear" and bool(asking.any()):
+            question, token = self._tensors[f"{root}.question"], self._tensors[f"{root}.token"]
+            vector = vector + hidden[asking].mean(0) @ question.T @ token
+        return functional.linear(hidden, vector, bias)[:, 0]
 
     def _asking(self, places: Tensor, segment_start: int) -> Tensor:
-        """Bool ``[n]``: the tokens whose attention makes others significant."""
-        if self._architecture.significance != "question":
+        """Bool ``[n]``: the tokens whose attention makes others significant, or whose mean state does."""
+        if self._architecture.significance == "all":
             return torch.ones_like(places, dtype=torch.bool)
         return (places > 0) & (places < segment_start - 1)
 

@@ -38,7 +38,7 @@ def engine_of(store: Path, model: str = "int8") -> IpexEngine:
     return IpexEngine(ModelStore(store).load(model), threads=1)
 
 
-@pytest.mark.parametrize("model", ["int8", "smooth", "question", "learned"])
+@pytest.mark.parametrize("model", ["int8", "smooth", "question", "learned", "bilinear"])
 @pytest.mark.parametrize("configuration", [FULL, DROPPING], ids=lambda one: str(one.id))
 def test_ipex_computes_what_the_reference_computes(
     engines: Callable[[str, str], Engine], model: str, configuration: LengthConfiguration

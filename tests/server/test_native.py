@@ -59,7 +59,7 @@ runs_here = pytest.mark.skipif(bool(obstacle()), reason=f"native: {obstacle()}")
 
 
 @runs_here
-@pytest.mark.parametrize("model", ["int8", "smooth", "question", "learned"])
+@pytest.mark.parametrize("model", ["int8", "smooth", "question", "learned", "bilinear"])
 @pytest.mark.parametrize("configuration", [FULL, DROPPING], ids=lambda one: str(one.id))
 def test_native_computes_what_the_reference_computes(
     engines: Callable[[str, str], Engine], mine: Maker, model: str, configuration: LengthConfiguration
@@ -76,7 +76,7 @@ with_bfloat16 = pytest.mark.skipif(bool(no_bfloat16), reason="no AVX512-BF16 her
 
 
 @with_bfloat16
-@pytest.mark.parametrize("model", ["int8", "smooth", "question", "learned"])
+@pytest.mark.parametrize("model", ["int8", "smooth", "question", "learned", "bilinear"])
 def test_attention_in_bfloat16_is_near_the_reference(
     engines: Callable[[str, str], Engine], store: Path, level: str, model: str
 ) -> None:
@@ -148,7 +148,7 @@ def test_widths_that_fill_no_vector_or_panel_are_padded_without_a_trace(
 
 
 @runs_here
-@pytest.mark.parametrize("model", ["int8", "learned"])
+@pytest.mark.parametrize("model", ["int8", "learned", "bilinear"])
 def test_any_number_of_threads_gives_the_same_logits(store: Path, model: str) -> None:
     artifact = ModelStore(store).load(model)
     one = NativeEngine(artifact, threads=1)

@@ -36,6 +36,7 @@ SHAPE = Architecture(
 )
 QUESTION = replace(SHAPE, significance="question")
 LEARNED = replace(SHAPE, significance="learned")
+BILINEAR = replace(SHAPE, significance="bilinear")
 FULL = full_configuration(SHAPE.layers)
 DROPPING = LengthConfiguration("c01", (0.9, 0.6, 0.3))
 EDGES = (3, 15, 16, 17, 31, 32, 33, 47, 48, 49, 79, 80)  # around the engine's length buckets
@@ -68,15 +69,16 @@ def publish(root: Path, name: str, tensors: Tensors, scheme: str, architecture: 
 
 
 def publish_models(root: Path) -> None:
-    """``int8``, ``smooth`` (SmoothQuant), ``question``, ``learned`` (what is significant), ``float``; and ``tiny``."""
+    """``int8``, ``smooth`` (SmoothQuant), three other kinds of significance by their names, ``float``; and ``tiny``."""
     network = random_network(SHAPE, seed=2, scale=0.2)
     publish(root, "float", float_tensors(network), "none")
     ranges = observe(network, [random_batch((12, 40, 80, 33), SHAPE, seed) for seed in range(4)])
     publish(root, "int8", quantized(network, ranges), "int8")
     publish(root, "smooth", quantized(network, ranges, 0.5), "int8")
-    taught = random_network(LEARNED, seed=2, scale=0.2)
-    seen = observe(taught, [random_batch((12, 40, 80, 33), SHAPE, seed) for seed in range(4)])
-    publish(root, "learned", quantized(taught, seen), "int8", LEARNED)
+    for architecture in (LEARNED, BILINEAR):
+        taught = random_network(architecture, seed=2, scale=0.2)
+        seen = observe(taught, [random_batch((12, 40, 80, 33), SHAPE, seed) for seed in range(4)])
+        publish(root, architecture.significance, quantized(taught, seen), "int8", architecture)
     publish(root, "question", quantized(network, ranges), "int8", QUESTION)
     publish_tiny(root)
 

@@ -65,8 +65,9 @@ def test_a_stopped_and_resumed_run_equals_an_unstopped_one_bit_for_bit(tmp_path:
     assert steps(tmp_path / "whole") == steps(tmp_path / "parts")
 
 
-def test_a_learned_significance_finds_the_answers(tmp_path: Path) -> None:
-    network = random_network(replace(SMALL, significance="learned"), scale=0.1)
+@pytest.mark.parametrize("kind", ["learned", "bilinear"])
+def test_a_trained_significance_finds_the_answers(tmp_path: Path, kind: str) -> None:
+    network = random_network(replace(SMALL, significance=kind), scale=0.1)
     loop = Adapter(network, FEATURES, tmp_path, replace(F32, epochs=12, keeping_weight=1.0))
     loop.run()
     lines = steps(tmp_path)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from model_store import SIGNIFICANCES, Artifact, LengthConfiguration, full_configuration
 from server.engine.reference import ReferenceEngine
 from tests.trainer.helpers import SMALL, kept_of, one_of, random_batch, random_network
-from trainer.network import Batch, Layer, LengthAdaptiveMiniLM, most_significant, significance
+from trainer.network import Batch, Layer, LengthAdaptiveMiniLM, Scorer, most_significant, significance
 from trainer.quantize import float_tensors
 
 DROPPING = LengthConfiguration("c01", (0.9, 0.5, 0.3))
@@ -50,6 +50,30 @@ def test_significance_of_a_sample_sums_to_heads_times_its_real_tokens() -> None:
     probabilities = scores.masked_fill(~real[:, None, None], -10000.0).softmax(-1)
     found = significance(probabilities, real).masked_fill(~real, 0.0).sum(1)
     torch.testing.assert_close(found, torch.tensor([12.0, 6.0]))
+
+
+def bilinear_scorer() -> Scorer:
+    scorer = Scorer(2, bilinear=True)
+    with torch.no_grad():
+        scorer.weight.copy_(torch.tensor([[1.0, -1.0]]))
+        scorer.bias.fill_(0.5)
+        scorer.question.zero_()[0] = torch.tensor([1.0, 0.0])
+        scorer.token.zero_()[0] = torch.tensor([0.0, 2.0])
+    return scorer
+
+
+def test_a_bilinear_significance_is_of_the_token_and_the_mean_of_the_question() -> None:
+    states = torch.tensor([[[9.0, 9.0], [3.0, 1.0], [1.0, 1.0], [5.0, 2.0]]])
+    asking = torch.tensor([[False, True, True, False]])
+    found = bilinear_scorer().score(states, asking)
+    # the mean is (2, 1), of which the matrices make 2 * (0, 2); with the weights the vector is (1, 3)
+    torch.testing.assert_close(found, torch.tensor([[36.5, 6.5, 4.5, 11.5]]))
+
+
+def test_without_a_question_a_bilinear_significance_is_the_token_s_alone() -> None:
+    states = torch.tensor([[[9.0, 9.0], [3.0, 1.0]]])
+    found = bilinear_scorer().score(states, torch.zeros(1, 2, dtype=torch.bool))
+    torch.testing.assert_close(found, torch.tensor([[0.5, 2.5]]))
 
 
 def chosen_of(scores: Sequence[Sequence[float]], counts: Sequence[int]) -> list[list[int]]:

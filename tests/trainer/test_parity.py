@@ -34,7 +34,7 @@ def assert_alike(found: NDArray[np.float32], expected: NDArray[np.float32], conf
     assert outside.sum() <= (0 if configuration.is_full else SWAPPED), np.abs(found - expected).max(axis=0)
 
 
-@pytest.mark.parametrize("model", ["int8", "smooth", "question", "learned"])
+@pytest.mark.parametrize("model", ["int8", "smooth", "question", "learned", "bilinear"])
 @pytest.mark.parametrize("configuration", [FULL, DROPPING], ids=lambda one: str(one.id))
 @pytest.mark.parametrize("length", EDGES)
 def test_openvino_computes_what_the_reference_computes(

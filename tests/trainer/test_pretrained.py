@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from tests.trainer.helpers import SMALL, excerpt, random_network
+from tests.trainer.helpers import SMALL, excerpt, random_batch, random_network
 from trainer.network import Layer
 from trainer.pretrained import load_pretrained, load_weights, read_architecture, resolve_checkpoint, save_weights
 from trainer.tiny import write_tiny_checkpoint
@@ -171,9 +172,21 @@ def test_a_tiny_checkpoint_is_a_function_of_its_seed(written: Path, tmp_path: Pa
         assert ((tmp_path / str(seed) / name).read_bytes() == (written / name).read_bytes()) is same
 
 
-def test_a_learned_significance_that_was_never_taught_is_0_for_every_token(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["learned", "bilinear"])
+def test_a_significance_that_was_never_taught_is_0_for_every_token(tmp_path: Path, kind: str) -> None:
     save_weights(random_network(seed=3), tmp_path / "weights.safetensors")
-    loaded = load_weights(tmp_path / "weights.safetensors", replace(SMALL, significance="learned")).state_dict()
-    scorers = [tensor for name, tensor in loaded.items() if ".significance." in name]
-    assert len(scorers) == 2 * SMALL.layers
-    assert all((tensor == 0).all() for tensor in scorers)
+    network = load_weights(tmp_path / "weights.safetensors", replace(SMALL, significance=kind))
+    scores: list[Tensor] = []
+    network(random_batch((9, 12)), scores=scores)
+    assert len(scores) == SMALL.layers
+    assert all((each == 0).all() for each in scores)
+
+
+def test_a_bilinear_significance_begins_as_the_learned_one_whose_weights_it_gets(tmp_path: Path) -> None:
+    taught = random_network(replace(SMALL, significance="learned"), seed=3)
+    save_weights(taught, tmp_path / "weights.safetensors")
+    network = load_weights(tmp_path / "weights.safetensors", replace(SMALL, significance="bilinear")).eval()
+    scores: list[list[Tensor]] = [[], []]
+    for each, found in zip((taught, network), scores, strict=True):
+        each(random_batch((9, 12)), scores=found)
+    torch.testing.assert_close(scores[1], scores[0])

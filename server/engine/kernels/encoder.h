@@ -38,6 +38,8 @@ class Encoder {
           keys_(size_t(model.heads) * model.head_width * (most_ + LANES)),
           values_(size_t(model.heads) * model.head_width * most_),
           scores_(most_),
+          asked_(model.hidden_width),
+          vector_(model.hidden_width),
           ranks_(most_),
           places_(2 * most_),
           chosen_(most_),
@@ -50,7 +52,7 @@ class Encoder {
 
     bool has_memory() const {
         return hidden_.get() && attended_.get() && queries_.get() && keys_.get() && values_.get() && scores_.get() &&
-               ranks_.get() && places_.get() && chosen_.get() && bytes_.get() && inner_.get() && rows_.get() &&
+               asked_.get() && vector_.get() && ranks_.get() && places_.get() && chosen_.get() && bytes_.get() && inner_.get() && rows_.get() &&
                member_scores_.get() && weights_.get() && received_.get();
     }
 
@@ -81,7 +83,7 @@ class Encoder {
     const Layer& layer() const { return model_.layer[layer_]; }
     size_t key_stride(int count) const { return size_t(padded(count, KEYS) | LANES); }  // odd in lines: no set is crowded
     bool drops() const { return kept_ < count_; }
-    bool sums_attention() const { return drops() && model_.significance != LEARNED; }
+    bool sums_attention() const { return drops() && (model_.significance == ALL || model_.significance == QUESTION); }
 
     static int widest(const Model& model) { return std::max(model.hidden_width, model.attention_width); }
     Byte* bytes(int member) { return bytes_.get() + size_t(member) * PIECE * widest(model_); }
@@ -240,7 +242,7 @@ class Encoder {
         }
     }
 
-    // Whether the attention of the token at a place makes others significant.
+    // Whether the token at a place makes others significant: by its attention, or its part in the question's mean state.
     bool asks(int place) const {
         return model_.significance == ALL || (place > 0 && place < window_.segment_start - 1);
     }
@@ -252,6 +254,7 @@ class Encoder {
             for (int row = 0; row < count_; ++row) chosen[row] = row;
         } else {
             if (sums_attention()) add_up();
+            if (model_.significance == BILINEAR) ask();
             for (int row = 0; row < count_; ++row) ranks_.get()[row] = rank(scores_.get()[row], row);
             std::nth_element(ranks_.get(), ranks_.get() + (count_ - kept_), ranks_.get() + count_);
             const uint64_t least = ranks_.get()[count_ - kept_];
@@ -266,6 +269,32 @@ class Encoder {
         std::fill_n(scores_.get(), count_, 0.0f);
         for (int piece = 0; piece < pieces; ++piece)
             for (int row = 0; row < count_; ++row) scores_.get()[row] += received_.get()[size_t(piece) * most_ + row];
+    }
+
+    // Scores of all rows by a vector that the question's mean state makes.  It needs every row of the question, so it is no
+    // part of a piece; a row costs one product of vectors.
+    void ask() {
+        const int width = model_.hidden_width;
+        float *mean = asked_.get(), *vector = vector_.get();
+        std::fill_n(mean, width, 0.0f);
+        int asking = 0;
+        for (int row = 0; row < count_; ++row) {
+            if (!asks(places_now_[row])) continue;
+            add_to(mean, attended_.get() + size_t(row) * width, 1.0f);
+            ++asking;
+        }
+        std::copy_n(layer().significance_weight, width, vector);
+        for (int at = 0; asking && at < model_.significance_rank; ++at) {
+            const float factor = dot(mean, layer().significance_question + size_t(at) * width, width) / float(asking);
+            add_to(vector, layer().significance_token + size_t(at) * width, factor);
+        }
+        for (int row = 0; row < count_; ++row)
+            scores_.get()[row] = dot(attended_.get() + size_t(row) * width, vector, width) + layer().significance_bias;
+    }
+
+    void add_to(float* sum, const float* row, float factor) const {
+        for (int at = 0; at < model_.hidden_width; at += LANES)
+            store(sum + at, multiply_add(load(row + at), spread(factor), load(sum + at)));
     }
 
     // Unsigned integers in the order of the scores, and of equal scores the earlier row higher.
@@ -313,6 +342,7 @@ class Encoder {
     Lines<float> hidden_, attended_;
     Lines<Stored> queries_, keys_, values_;
     Lines<float> scores_;
+    Lines<float> asked_, vector_;  // of a bilinear significance: sum over the question's rows, what scores all rows
     Lines<uint64_t> ranks_;
     Lines<int32_t> places_, chosen_;
     Lines<Byte> bytes_, inner_;  // of each member: the inputs of a product

@@ -10,15 +10,17 @@ namespace leeway {
 struct Layer {
     Linear qkv, attention_output, intermediate, output;
     const float *attention_norm_weight, *attention_norm_bias, *output_norm_weight, *output_norm_bias;
-    const float* significance_weight;  // learned significance, else null
+    const float* significance_weight;  // learned and bilinear significance, else null
+    const float *significance_question, *significance_token;  // [significance_rank][hidden_width]: bilinear, else null
     float significance_bias;
 };
 
-enum Significance : int32_t { ALL = 0, QUESTION = 1, LEARNED = 2 };
+enum Significance : int32_t { ALL = 0, QUESTION = 1, LEARNED = 2, BILINEAR = 3 };
 
 struct Model {
     int32_t layers, hidden, hidden_width, heads, head_width, attention_width, inner_width, positions;
     Significance significance;
+    int32_t significance_rank;
     float epsilon;
     const int8_t* words;  // [vocabulary][hidden], not padded
     const float* word_scales;
