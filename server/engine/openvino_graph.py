@@ -153,7 +153,7 @@ class _Builder:
         return hidden, op.squeeze(op.add(product, bias), _const([1], np.int64))
 
     def _asked(self, name: str, hidden: Node, asking: Node) -> Node:
-        """What the question's mean state adds to the vector that scores tokens, ``[1, hidden]``; 0 where nobody asks."""
+        """What the question's mean state adds to the vector that scores tokens, ``[1, hidden]``; 0 if nobody asks."""
         one, none = _const([[1.0]], np.float32), _const([0], np.int64)
         ones = op.unsqueeze(_either(asking, 1.0, 0.0), none)
         count = op.maximum(op.reduce_sum(ones, _const([1], np.int64), keep_dims=True), one)
