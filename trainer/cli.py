@@ -87,7 +87,7 @@ def prepare(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer r
     split_seed: Annotated[int, typer.Option(help="Seed of that draw.")] = SPLIT_SEED,
     significance: Annotated[
         str, typer.Option(help="What makes a token worth keeping: attention of all or of question; learned; bilinear.")
-    ] = "learned",
+    ] = "bilinear",
 ) -> None:
     """Split the articles and cut the training questions into windows."""
     if significance not in SIGNIFICANCES:

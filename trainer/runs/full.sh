@@ -1,5 +1,5 @@
 #!/bin/sh
-# The real run: all-MiniLM-L6-v2 on SQuAD 1.1, then the default model.
+# The real run: all-MiniLM-L6-v2 on SQuAD 1.1, then default@3; what came after it is in onward.sh.
 #
 #   TRAIN=squad-train-v1.1.json.gz DEV=squad-dev-v1.1.json.gz BASE=all-MiniLM-L6-v2 sh trainer/runs/full.sh
 #
@@ -18,7 +18,8 @@ EPOCHS="${EPOCHS:-1.25}"
 export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456
 export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 
-[ -f "$RUN/features.npz" ] || python -m trainer prepare "$RUN" --data "$TRAIN" --base "$BASE"
+[ -f "$RUN/features.npz" ] || python -m trainer prepare "$RUN" --data "$TRAIN" --base "$BASE" \
+    --significance learned
 [ -f "$RUN/weights.safetensors" ] || python -m trainer finetune "$RUN" --base "$BASE" --epochs "$EPOCHS"
 [ -f "$RUN/longer/weights.safetensors" ] || python -m trainer finetune "$RUN" --base "$BASE" \
     --start "$RUN/weights.safetensors" --name longer --epochs 1 --learning-rate 1e-4 --seed 2
