@@ -157,10 +157,24 @@ def dev_report(folder: Path, artifact: Artifact, data: Path, options: TableOptio
         return report_dev(folder, about, _scores_of(artifact, engine, questions))
 
 
-def int8_losses(
-    folder: Path, artifact: Artifact, twin: Artifact, held_out: SquadDataset, options: TableOptions
+def int8_losses(  # noqa: PLR0913 - two models with an engine each, and what they are compared on
+    folder: Path,
+    artifact: Artifact,
+    twin: Artifact,
+    held_out: SquadDataset,
+    options: TableOptions,
+    *,
+    float_engine: str = "",
 ) -> list[Loss]:
     """What int8 costs at each point of the frozen table in `folder`, on the table's questions; never on dev.
+
+    Args:
+        folder: of the search.
+        artifact: int8, run by the engine of `options`.
+        twin: the same weights in float.
+        held_out: articles.
+        options: their ``questions``, ``engine`` and ``threads``.
+        float_engine: runs `twin`, as not every engine runs floats; empty takes the one that runs `artifact`.
 
     Raises:
         FrozenTableError: see `read_frozen`; or the table is another artifact's.
@@ -178,13 +192,14 @@ def int8_losses(
     losses = []
     with (
         running(artifact, options.engine, options.threads) as int8,
-        running(twin, options.engine, options.threads) as floats,
+        running(twin, float_engine or options.engine, options.threads) as floats,
     ):
         for point in frozen.table.points:
             pair = _scores_of(artifact, int8, questions), _scores_of(twin, floats, questions)
             losses.append(int8_loss(point.configuration, *pair, SPLIT_SEED))
-    said = {"artifact": artifact.digest, "float": twin.digest, "questions": len(questions), "engine": options.engine}
-    write_json(folder / LOSSES_FILE, {**said, "points": [asdict(loss) for loss in losses]})
+    engines = {"engine": options.engine, "float_engine": float_engine or options.engine}
+    said = {"artifact": artifact.digest, "float": twin.digest, "questions": len(questions)}
+    write_json(folder / LOSSES_FILE, {**said, **engines, "points": [asdict(loss) for loss in losses]})
     return losses
 
 

@@ -90,12 +90,14 @@ def compare_float(  # noqa: PLR0913, PLR0917 - as above
     ] = "float",
     questions: Annotated[int, typer.Option(help="Held-out questions of the table's half; 0: all.")] = 0,
     engine: EngineName = "openvino",
+    float_engine: Annotated[str, typer.Option(help="Engine of the float twin; the same by default.")] = "",
     threads: Threads = 0,
 ) -> None:
     """What int8 costs: F1 of the float twin at every point of the frozen table, on the table's held-out questions."""
     models = ModelStore(store)
     options = TableOptions(0, 0, questions, engine, threads)
-    losses = int8_losses(run / FOLDER, models.load(model), models.load(float_model), _held_out(run), options)
+    pair = models.load(model), models.load(float_model)
+    losses = int8_losses(run / FOLDER, *pair, _held_out(run), options, float_engine=float_engine)
     for line in reports.loss_lines(losses):
         typer.echo(line)
 

@@ -91,12 +91,13 @@ def test_what_int8_costs_is_compared_at_every_point_on_held_out_questions(run: P
     publish_tiny(run.parent / "store", name="float", scheme="none")
     assert search(run, "--evaluations", 8).exit_code == 0
     assert trainer(run, "table", "--engine", "fake", "--questions", 6).exit_code == 0
-    done = trainer(run, "compare-float", "--engine", "openvino", "--questions", 6)
+    done = trainer(run, "compare-float", "--engine", "openvino", "--float-engine", "reference", "--questions", 6)
     assert done.exit_code == 0, done.output
     found = json.loads((run / "search" / "int8_loss.json").read_text())
     table = read_table(run / "search" / "pareto_table.json")
     assert [row["id"] for row in found["points"]] == [point.id for point in table.points]
     assert found["questions"] == 6
+    assert (found["engine"], found["float_engine"]) == ("openvino", "reference")
     assert "int8 loses" in done.stdout
     refused = trainer(run, "compare-float", "--float-model", "tiny@1")
     assert "no float twin" in refused.stderr
