@@ -58,7 +58,7 @@ class LoopSettings:
 
 SCORER = ".significance."
 SCORER_RATE = 30.0
-"""Times the learning rate, for what ranks tokens: one vector per layer, from zero."""
+"""Times the learning rate, for what ranks tokens: few weights per layer, whose scores begin at zero."""
 
 
 class NotFiniteError(ArithmeticError):

@@ -7,16 +7,9 @@
 # point, the same command goes on.  Times are in trainer/README.md.
 set -eu
 cd "$(dirname "$0")/../.."
+. trainer/runs/settings.sh
 RUN="${RUN:-runs/full}"
-TRAIN="${TRAIN:-rajpurkar/squad}"
-BASE="${BASE:-sentence-transformers/all-MiniLM-L6-v2}"
-STORE="${STORE:-model_store/artifacts}"
 EPOCHS="${EPOCHS:-1.25}"
-
-# Activations of a training step are tens of megabytes each; glibc would map and unmap, and so zero, them every
-# time.  Kept on the heap, in huge pages, a step takes 17% less time (trainer/LOG.md).
-export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456
-export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 
 [ -f "$RUN/features.npz" ] || python -m trainer prepare "$RUN" --data "$TRAIN" --base "$BASE" \
     --significance learned
@@ -32,8 +25,10 @@ export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
     --start "$RUN/averaged/weights.safetensors" --name learned --epochs 0.6 --learning-rate 1e-4 --drop-probability 0.4 \
     --random-passes 1 --seed 5
 python -m trainer average "$RUN" --of averaged --of learned --share 1 --share 2 --name final
-python -m trainer export "$RUN" --weights-of final --store "$RUN/store" --base "$BASE" --name float --scheme none
-python -m trainer export "$RUN" --weights-of final --store "$RUN/store" --base "$BASE" --name draft \
+[ -d "$RUN/store/float/1" ] || python -m trainer export "$RUN" --weights-of final \
+    --store "$RUN/store" --base "$BASE" --name float --scheme none
+[ -d "$RUN/store/draft/1" ] || python -m trainer export "$RUN" --weights-of final \
+    --store "$RUN/store" --base "$BASE" --name draft \
     --calibration-drop 0.4 ${DEV:+--report-dev "$DEV"}
 python -m trainer search "$RUN" --store "$RUN/store" --model draft --evaluations 150 --questions 300
 python -m trainer table "$RUN" --store "$RUN/store" --model draft --candidates 20 --points 14 --questions 1500

@@ -7,18 +7,12 @@
 # As of full.sh: hub names will do, stopped at any point the same command goes on, and the times are in trainer/README.md.
 set -eu
 cd "$(dirname "$0")/../.."
+. trainer/runs/settings.sh
 RUN="${RUN:-runs/onward}"
-TRAIN="${TRAIN:-rajpurkar/squad}"
-BASE="${BASE:-sentence-transformers/all-MiniLM-L6-v2}"
-STORE="${STORE:-model_store/artifacts}"
 START="${START:-default@3}"
 MIXED="${MIXED:-default@2}"
 EPOCHS="${EPOCHS:-0.18}"
 ENGINE="${ENGINE:-native}"
-
-# as in full.sh
-export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456
-export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 
 [ -f "$RUN/features.npz" ] || python -m trainer prepare "$RUN" --data "$TRAIN" --base "$BASE" --significance bilinear
 [ -f "$RUN/restored/weights.safetensors" ] || python -m trainer restore "$RUN" --store "$STORE" --model "$START"
@@ -28,8 +22,10 @@ export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
     --start "$RUN/restored/weights.safetensors" --epochs "$EPOCHS" --learning-rate 1e-4 --drop-probability 0.4 \
     --random-passes 1 --seed 7
 python -m trainer average "$RUN" --of adapted --of restored-2 --share 3 --share 1 --name final
-python -m trainer export "$RUN" --weights-of final --store "$RUN/store" --base "$BASE" --name float --scheme none
-python -m trainer export "$RUN" --weights-of final --store "$RUN/store" --base "$BASE" --name draft \
+[ -d "$RUN/store/float/1" ] || python -m trainer export "$RUN" --weights-of final \
+    --store "$RUN/store" --base "$BASE" --name float --scheme none
+[ -d "$RUN/store/draft/1" ] || python -m trainer export "$RUN" --weights-of final \
+    --store "$RUN/store" --base "$BASE" --name draft \
     --calibration-drop 0.4 --engine "$ENGINE"
 python -m trainer search "$RUN" --store "$RUN/store" --model draft --evaluations 205 --questions 300 --engine "$ENGINE"
 python -m trainer table "$RUN" --store "$RUN/store" --model draft --candidates 20 --points 14 --questions 1500 \

@@ -3,6 +3,7 @@
 // A layer takes two steps, and within each the rows of a window are independent of each other:
 //
 //   attending       attention, its output product, residual, norm, significance      needs all keys and values
+//                   (a bilinear one behind the step, as it needs the question's rows)
 //   feeding forward of the kept rows: feed-forward part, residual, norm, logits,     needs the ranking
 //                   and the next layer's query, key and value
 //
