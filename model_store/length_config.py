@@ -1,7 +1,8 @@
 """Length configurations: how many tokens each layer keeps.
 
 Length-Adaptive Transformer (Kim and Cho 2021, section 3.1), with ratios of the *real* length in place of
-absolute counts, so that one configuration serves every length.
+absolute counts, so that one configuration serves every length.  Some tokens may be exempt from the ratios: a window
+holds a question and special tokens however short its text is, and a plain ratio leaves a short one too few.
 """
 
 from __future__ import annotations
@@ -23,20 +24,26 @@ class LengthConfiguration:
 
     Attributes:
         id: ``full``, ``c01``, ``c02``, ... by falling cost; used by command line, headers and metrics.
-        ratios: for each layer the share of the real length that its feed-forward part and all later
-            layers see, in (0, 1], non-increasing.
+        ratios: for each layer the share of the real length, less the exempt tokens, that its feed-forward part
+            and all later layers see beside them, in (0, 1], non-increasing; 0 too where tokens are exempt.
+        exempt_tokens: how many tokens of a window the ratios do not count.  Which ones are kept is still for
+            significance alone to say.
 
     Raises:
-        ValueError: no ratio, a ratio outside (0, 1] or NaN, or an increase from one layer to the next.
+        ValueError: no ratio, a ratio outside that range or NaN, an increase from one layer to the next, or a
+            negative number of tokens.
     """
 
     id: str
     ratios: tuple[float, ...]
+    exempt_tokens: int = 0
 
     def __post_init__(self) -> None:
         if not self.ratios:
             raise ValueError(f"length configuration {self.id!r} has no ratios")
-        if not all(0.0 < ratio <= 1.0 for ratio in self.ratios):
+        if self.exempt_tokens < 0:
+            raise ValueError(f"length configuration {self.id!r}: {self.exempt_tokens} exempt tokens are not a count")
+        if not all(0.0 < ratio <= 1.0 or (ratio == 0.0 and self.exempt_tokens) for ratio in self.ratios):
             raise ValueError(f"length configuration {self.id!r}: every ratio must be in (0, 1], got {self.ratios}")
         if any(later > earlier for earlier, later in pairwise(self.ratios)):
             raise ValueError(f"length configuration {self.id!r}: ratios must not increase, got {self.ratios}")
@@ -49,14 +56,15 @@ class LengthConfiguration:
     def kept_tokens(self, real_length: int) -> tuple[int, ...]:
         """Tokens kept by each layer for a window of `real_length` tokens.
 
-        ``ceil(ratio * real_length)``, at least `MINIMUM_TOKENS`, rounded up to a multiple of `COUNT_STEP`
-        and cut at `real_length`.  Every engine uses these counts, so that engines can be compared.
+        ``ceil(e + ratio * (real_length - e))`` of a window longer than the e exempt tokens, at least
+        `MINIMUM_TOKENS`, rounded up to a multiple of `COUNT_STEP` and cut at `real_length`.  Every engine uses
+        these counts, so that engines can be compared.
         """
         return tuple(self._kept(ratio, real_length) for ratio in self.ratios)
 
-    @staticmethod
-    def _kept(ratio: float, real_length: int) -> int:
-        wanted = max(math.ceil(ratio * real_length - 1e-9), MINIMUM_TOKENS)
+    def _kept(self, ratio: float, real_length: int) -> int:
+        exempt = min(self.exempt_tokens, real_length)
+        wanted = max(math.ceil(exempt + ratio * (real_length - exempt) - 1e-9), MINIMUM_TOKENS)
         return min(math.ceil(wanted / COUNT_STEP) * COUNT_STEP, real_length)
 
 

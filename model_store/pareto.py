@@ -14,8 +14,7 @@ from model_store.errors import InvalidTableError, UnknownConfigurationError, Unk
 from model_store.length_config import LengthConfiguration
 from model_store.strict_json import Fields, dump, parse, read_bytes
 
-TABLE_FORMAT_VERSION = 1
-SUPPORTED_TABLE_VERSIONS = (1,)
+SUPPORTED_TABLE_VERSIONS = (1, 2)
 FULL = "full"
 
 _ID = re.compile(r"c([0-9]{2,6})")
@@ -161,11 +160,16 @@ class ParetoTable:
         known = ", ".join(point.id for point in self.points)
         raise UnknownConfigurationError(f"no length configuration {configuration_id!r:.40} (there are: {known})")
 
+    @property
+    def format_version(self) -> int:
+        """2 where a configuration has exempt tokens, as readers of 1 would ignore them; else 1, which all read."""
+        return 2 if any(point.configuration.exempt_tokens for point in self.points) else 1
+
     def to_json(self) -> bytes:
         """The bytes of ``pareto_table.json``."""
         points = [_point_to_json(point) for point in self.points]
         value = {
-            "format_version": TABLE_FORMAT_VERSION,
+            "format_version": self.format_version,
             "mean_real_length": self.mean_real_length,
             "points": points,
         }
@@ -184,15 +188,22 @@ def _point_to_json(point: ParetoPoint) -> dict[str, object]:
         "held_out_f1": point.held_out_f1,
         "held_out_exact_match": point.held_out_exact_match,
     }
+    if point.configuration.exempt_tokens:
+        values["exempt_tokens"] = point.configuration.exempt_tokens
     for key in ("held_out_f1_interval", "dev_f1", "dev_exact_match"):
         if (value := getattr(point, key)) is not None:
             values[key] = value
     return values
 
 
-def _point(entry: Fields) -> ParetoPoint:
+def _point(entry: Fields, version: int) -> ParetoPoint:
+    exempt = 0
+    if "exempt_tokens" in entry.values:
+        if version < 2:
+            raise entry.fail("exempt_tokens", "absent from a table of format version 1")
+        exempt = entry.integer("exempt_tokens")
     try:
-        configuration = LengthConfiguration(entry.text("id"), entry.numbers("ratios"))
+        configuration = LengthConfiguration(entry.text("id"), entry.numbers("ratios"), exempt)
     except ValueError as error:
         raise InvalidTableError(f"{entry.where}: {error!s:.200}") from error
     interval = None
@@ -223,7 +234,7 @@ def parse_table(data: bytes, where: str) -> ParetoTable:
     found = top.values.get("format_version")
     if isinstance(found, bool) or not isinstance(found, int) or found not in SUPPORTED_TABLE_VERSIONS:
         raise UnknownFormatVersionError(where, found, SUPPORTED_TABLE_VERSIONS)
-    return ParetoTable(tuple(_point(entry) for entry in top.objects("points")), top.number("mean_real_length"))
+    return ParetoTable(tuple(_point(entry, found) for entry in top.objects("points")), top.number("mean_real_length"))
 
 
 def read_table(path: Path) -> ParetoTable:

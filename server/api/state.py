@@ -56,7 +56,10 @@ async def info(request: Request) -> JSONResponse:
             "precision": engine.precision,
             "reason": model.engine_reason,
         },
-        "length_configs": [{"id": each.id, "ratios": list(each.ratios)} for each in model.configurations],
+        "length_configs": [
+            {"id": each.id, "ratios": list(each.ratios), "exempt_tokens": each.exempt_tokens}
+            for each in model.configurations
+        ],
         "reading": {
             "max_length": windows.max_length,
             "overlap": windows.overlap,

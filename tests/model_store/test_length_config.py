@@ -14,20 +14,22 @@ from model_store.length_config import COUNT_STEP, MINIMUM_TOKENS, LengthConfigur
 ratio = st.floats(min_value=1e-6, max_value=1.0)
 ratios = st.lists(ratio, min_size=1, max_size=12).map(lambda found: tuple(sorted(found, reverse=True)))
 lengths = st.integers(min_value=1, max_value=512)
+exempt = st.integers(min_value=0, max_value=64)
 
 
-@given(ratios, lengths)
-def test_kept_tokens_never_increase_and_stay_within_bounds(found: tuple[float, ...], length: int) -> None:
-    kept = LengthConfiguration("c01", found).kept_tokens(length)
+@given(ratios, exempt, lengths)
+def test_kept_tokens_never_increase_and_stay_within_bounds(found: tuple[float, ...], spared: int, length: int) -> None:
+    kept = LengthConfiguration("c01", found, spared).kept_tokens(length)
     assert len(kept) == len(found)
     assert all(later <= earlier for earlier, later in pairwise(kept))
     assert all(min(MINIMUM_TOKENS, length) <= count <= length for count in kept)
     assert all(count == length or count % COUNT_STEP == 0 for count in kept)
 
 
-@given(ratio, lengths)
-def test_at_least_the_asked_share_is_kept(share: float, length: int) -> None:
-    (kept,) = LengthConfiguration("c01", (share,)).kept_tokens(length)
+@given(ratio, exempt, lengths)
+def test_at_least_the_asked_share_is_kept(share: float, spared: int, length: int) -> None:
+    (kept,) = LengthConfiguration("c01", (share,), spared).kept_tokens(length)
+    assert kept >= min(spared, length)
     assert kept >= math.floor(share * length)
 
 
@@ -37,9 +39,9 @@ def test_a_higher_ratio_never_keeps_fewer(one: float, other: float, length: int)
     assert low <= high
 
 
-@given(ratios, lengths, lengths)
-def test_a_longer_window_never_keeps_fewer(found: tuple[float, ...], one: int, other: int) -> None:
-    short, long = (LengthConfiguration("c01", found).kept_tokens(length) for length in sorted((one, other)))
+@given(ratios, exempt, lengths, lengths)
+def test_a_longer_window_never_keeps_fewer(found: tuple[float, ...], spared: int, one: int, other: int) -> None:
+    short, long = (LengthConfiguration("c01", found, spared).kept_tokens(length) for length in sorted((one, other)))
     assert all(a <= b for a, b in zip(short, long, strict=True))
 
 
@@ -47,6 +49,24 @@ def test_a_longer_window_never_keeps_fewer(found: tuple[float, ...], one: int, o
 def test_full_keeps_everything(layers: int, length: int) -> None:
     assert full_configuration(layers).is_full
     assert full_configuration(layers).kept_tokens(length) == (length,) * layers
+
+
+@pytest.mark.parametrize(
+    ("length", "kept"),
+    [
+        (10, (10, 10, 10)),  # shorter than the exempt tokens: all are kept
+        (96, (96, 56, 16)),  # 16 + 0.5 * 80 = 56, where a ratio of 0.5 alone keeps 48
+        (168, (168, 96, 16)),  # 16 + 0.5 * 152 = 92, rounded up
+        (384, (384, 200, 16)),
+    ],
+)
+def test_ratios_count_what_is_beyond_the_exempt_tokens(length: int, kept: tuple[int, ...]) -> None:
+    assert LengthConfiguration("c01", (1.0, 0.5, 0.0), exempt_tokens=16).kept_tokens(length) == kept
+
+
+def test_a_negative_number_of_exempt_tokens_is_refused() -> None:
+    with pytest.raises(ValueError, match="exempt"):
+        LengthConfiguration("c01", (0.5,), exempt_tokens=-1)
 
 
 @pytest.mark.parametrize("found", [(), (0.0,), (1.1,), (float("nan"),), (0.5, 0.6), (-1.0,), (float("inf"),)])

@@ -42,6 +42,32 @@ def test_a_table_survives_the_disk_unchanged(table: ParetoTable) -> None:
     assert parse_table(table.to_json(), "table") == table
 
 
+def with_exempt_tokens() -> ParetoTable:
+    cheap = ParetoPoint(LengthConfiguration("c01", (0.5, 0.0), exempt_tokens=16), 1.0, 50.0, 40.0)
+    return ParetoTable((cheap, full(2.0, 60.0)), 40.0)
+
+
+def test_exempt_tokens_survive_the_disk_in_a_table_that_older_readers_refuse() -> None:
+    table = with_exempt_tokens()
+    assert json.loads(table.to_json())["format_version"] == 2
+    assert parse_table(table.to_json(), "table") == table
+
+
+def test_a_table_without_exempt_tokens_stays_readable_to_older_readers() -> None:
+    written = json.loads(ParetoTable((full(2.0, 60.0),), 40.0).to_json())
+    assert written["format_version"] == 1
+    assert "exempt_tokens" not in written["points"][0]
+
+
+@pytest.mark.parametrize(("version", "exempt"), [(1, 16), (1, 0), (2, -1), (2, 1.5), (2, True), (2, None)])
+def test_exempt_tokens_that_are_refused(version: int, exempt: object) -> None:
+    written = json.loads(with_exempt_tokens().to_json())
+    written["format_version"] = version
+    written["points"][0]["exempt_tokens"] = exempt
+    with pytest.raises(e.InvalidTableError, match="exempt"):
+        parse_table(json.dumps(written).encode(), "table")
+
+
 @given(tables())
 def test_cost_rises_and_no_frontier_point_is_dominated(table: ParetoTable) -> None:
     assert all(a.macs < b.macs for a, b in pairwise(table.points))
@@ -107,7 +133,7 @@ def test_point_with_a_wrong_field(key: str, value: object) -> None:
 
 def test_table_of_an_unknown_format_version() -> None:
     with pytest.raises(e.UnknownFormatVersionError, match="supported: 1"):
-        parse_table(b'{"format_version": 2}', "table")
+        parse_table(b'{"format_version": 3}', "table")
 
 
 def test_unknown_keys_of_points_are_ignored() -> None:

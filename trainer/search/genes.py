@@ -8,10 +8,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from model_store import LengthConfiguration
+from model_store import LengthConfiguration, full_configuration
+from model_store.length_config import COUNT_STEP
 
 Genes = tuple[int, ...]
-"""One keep count per layer, in steps: gene / levels is the keep ratio.  Non-increasing."""
+"""One keep count per layer, in steps: gene / levels is the share kept at the nominal length.  Non-increasing."""
 
 _ROUNDING = 1e-9
 
@@ -26,33 +27,39 @@ class GeneSpace:
     Attributes:
         levels: the gene that keeps everything.
         smallest: the least that each layer may keep; one per layer.
+        exempt: steps of tokens that a configuration's ratios do not count (`LengthConfiguration.exempt_tokens`): a gene
+            is the same count at the nominal length with them or without, and at other lengths another one.
 
     Raises:
-        ValueError: no layer, or `smallest` rising or outside 1..levels.
+        ValueError: no layer, or `smallest` rising or outside 1..levels, or `exempt` beyond the least of it.
     """
 
     levels: int
     smallest: Genes
+    exempt: int = 0
 
     def __post_init__(self) -> None:
         if not self.smallest or not all(1 <= gene <= self.levels for gene in self.smallest):
             raise ValueError(f"the smallest genes must be in 1..{self.levels}, one per layer, got {self.smallest}")
         if any(later > earlier for earlier, later in pairwise(self.smallest)):
             raise ValueError(f"the smallest genes must not rise, got {self.smallest}")
+        if not 0 <= self.exempt <= min(self.smallest[-1], self.levels - 1):
+            raise ValueError(f"{self.exempt} exempt steps do not fit under the smallest genes, {self.smallest}")
 
     @classmethod
-    def of_drop(cls, layers: int, levels: int, drop: float) -> GeneSpace:
+    def of_drop(cls, layers: int, levels: int, drop: float, exempt: int = 0) -> GeneSpace:
         """The space above the smallest sub-model of LengthDrop training with probability `drop`.
 
         That one keeps ``ceil((1 - drop) l)`` of the l tokens before, layer after layer (Kim and Cho 2021,
-        section 3.2): the network never saw fewer.
+        section 3.2): the network never saw fewer.  Nor does any layer keep fewer than the exempt steps.
 
         Raises:
-            ValueError: `drop` outside [0, 1), no layer or no level.
+            ValueError: `drop` outside [0, 1), no layer or no level, or `exempt` not below `levels`.
         """
         if not 0.0 <= drop < 1.0 or layers < 1 or levels < 1:
             raise ValueError(f"drop must be in [0, 1) and layers and levels positive: {drop}, {layers}, {levels}")
-        return cls(levels, constant_drop(layers, levels, drop))
+        smallest = constant_drop(layers, levels, drop)
+        return cls(levels, tuple(max(gene, exempt) for gene in smallest), exempt)
 
     @property
     def layers(self) -> int:
@@ -79,8 +86,11 @@ class GeneSpace:
     def configuration(self, genes: Genes) -> LengthConfiguration:
         """The length configuration; its id is the genes joined by dashes, ``full`` for that one."""
         self.check(genes)
-        name = "full" if genes == self.full else "-".join(map(str, genes))
-        return LengthConfiguration(name, tuple(gene / self.levels for gene in genes))
+        if genes == self.full:
+            return full_configuration(self.layers)
+        counted = self.levels - self.exempt
+        ratios = tuple((gene - self.exempt) / counted for gene in genes)
+        return LengthConfiguration("-".join(map(str, genes)), ratios, self.exempt * COUNT_STEP)
 
     def constant_ratios(self, count: int) -> tuple[Genes, ...]:
         """`count` or fewer configurations that drop a constant share per layer, dearest first, both ends included.

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from model_store.length_config import COUNT_STEP
 from trainer.search.front import Evaluation
 from trainer.search.genes import GeneSpace
 
@@ -37,7 +39,13 @@ class Record:
     @property
     def space(self) -> GeneSpace:
         """The space that was searched."""
-        return GeneSpace(self.settings["levels"], tuple(self.settings["smallest"]))
+        return space_of(self.settings)
+
+
+def space_of(settings: Mapping[str, Any]) -> GeneSpace:
+    """The space that `settings` name; searches before there were exempt tokens say nothing of them."""
+    exempt = settings.get("exempt_tokens", 0) // COUNT_STEP
+    return GeneSpace(settings["levels"], tuple(settings["smallest"]), exempt)
 
 
 def read_record(path: Path) -> Record:
@@ -72,7 +80,7 @@ class RecordWriter:
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         self.evaluations: tuple[Evaluation, ...] = ()
-        self._space = GeneSpace(settings["levels"], tuple(settings["smallest"]))
+        self._space = space_of(settings)
         path.parent.mkdir(parents=True, exist_ok=True)
         begun = path.exists() and b"\n" in path.read_bytes()
         if begun:

@@ -56,6 +56,7 @@ class SearchOptions:
     evaluations: int
     questions: int
     drop: float
+    exempt_tokens: int
     offspring: int
     seed: int
     engine: str
@@ -93,7 +94,10 @@ def run_search(folder: Path, artifact: Artifact, held_out: SquadDataset, options
     if options.cost not in COSTS:
         raise ValueError(f"there is no cost {options.cost!r}; the costs are {', '.join(COSTS)}")
     length = nominal_length(artifact.table.mean_real_length)
-    space = GeneSpace.of_drop(artifact.manifest.architecture.layers, length // COUNT_STEP, options.drop)
+    if options.exempt_tokens % COUNT_STEP:
+        raise ValueError(f"exempt tokens come in steps of {COUNT_STEP}, got {options.exempt_tokens}")
+    exempt = options.exempt_tokens // COUNT_STEP
+    space = GeneSpace.of_drop(artifact.manifest.architecture.layers, length // COUNT_STEP, options.drop, exempt)
     settings = SearchSettings(space, options.searcher, options.evaluations, CONSTANT_RATIOS, options.offspring)
     questions = draw(split_articles(held_out, SPLIT_SEED).search, options.questions, options.seed)
     said = _settings(artifact, held_out, options, space, length)
@@ -212,7 +216,8 @@ def _settings(
     artifact: Artifact, held_out: SquadDataset, options: SearchOptions, space: GeneSpace, length: int
 ) -> dict[str, Any]:
     """All that the outcome of a search depends on; how many evaluations may change, to go on."""
-    chosen = {key: value for key, value in asdict(options).items() if key not in ("evaluations", "threads")}
+    left_out = {"evaluations", "threads"} | (set() if options.exempt_tokens else {"exempt_tokens"})  # older records
+    chosen = {key: value for key, value in asdict(options).items() if key not in left_out}
     return {
         **chosen,
         "artifact": artifact.digest,

@@ -39,13 +39,16 @@ def search(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer re
     evaluations: Annotated[int, typer.Option(help="Configurations to evaluate in all.")] = 300,
     questions: Annotated[int, typer.Option(help="Held-out questions per evaluation; 0: all of that half.")] = 1000,
     drop: Annotated[float, typer.Option(help="LengthDrop's probability: sets the smallest configuration.")] = 0.4,
+    exempt_tokens: Annotated[int, typer.Option(help="Tokens of a window that ratios do not count; steps of 8.")] = 16,
     offspring: Annotated[int, typer.Option(help="Of evolution: mutations, and as many cross-overs, per round.")] = 15,
     seed: Annotated[int, typer.Option(help="Of the searcher and of the draw of questions.")] = 0,
     engine: EngineName = "openvino",
     threads: Threads = 0,
 ) -> None:
     """Look for length configurations worth having; started again, it goes on."""
-    options = SearchOptions(searcher, cost, evaluations, questions, drop, offspring, seed, engine, threads)
+    options = SearchOptions(
+        searcher, cost, evaluations, questions, drop, exempt_tokens, offspring, seed, engine, threads
+    )
     artifact = ModelStore(store).load(model)
     result = run_search(run / FOLDER, artifact, _held_out(run), options)
     typer.echo(f"{len(result.evaluations)} evaluations, {len(result.front)} of them not dominated")

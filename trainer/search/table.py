@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -120,7 +120,7 @@ def make_table(
 
 def _point(space: GeneSpace, name: str, evaluation: Evaluation, rescored: Rescored) -> ParetoPoint:
     return ParetoPoint(
-        LengthConfiguration(name, space.configuration(evaluation.genes).ratios),
+        replace(space.configuration(evaluation.genes), id=name),
         evaluation.cost,
         rescored.f1,
         rescored.exact_match,

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.trainer.search import toy
+from trainer.search import GeneSpace
 from trainer.search.record import RecordError, RecordWriter, read_record
 
 SETTINGS = {"levels": 6, "smallest": [3, 2, 1], "seed": 0}
@@ -23,6 +25,13 @@ def test_what_is_written_is_read_exactly(tmp_path: Path) -> None:
     write(path)
     record = read_record(path)
     assert (record.settings, record.evaluations, record.space) == (SETTINGS, (FIRST, SECOND), toy.SPACE)
+
+
+def test_the_space_of_a_record_has_its_exempt_tokens_in_steps(tmp_path: Path) -> None:
+    settings = {"levels": 6, "smallest": [3, 2, 2], "exempt_tokens": 16}
+    with RecordWriter(tmp_path / "e.jsonl", settings) as writer:
+        writer.append(replace(SECOND, genes=(6, 3, 2)))
+    assert read_record(tmp_path / "e.jsonl").space == GeneSpace(6, (3, 2, 2), exempt=2)
 
 
 @pytest.mark.parametrize("cut", range(1, 40))

@@ -113,6 +113,25 @@ def test_genes_become_ratios_of_the_levels() -> None:
     assert toy.SPACE.configuration(toy.SPACE.full).id == "full"
 
 
+def test_exempt_steps_change_counts_at_other_lengths_than_the_nominal_alone() -> None:
+    plain, exempting = GeneSpace(21, (13, 8, 2)), GeneSpace(21, (13, 8, 2), exempt=2)
+    one, other = (space.configuration((21, 11, 2)) for space in (plain, exempting))
+    assert other.exempt_tokens == 16
+    assert other.ratios == (1.0, 9 / 19, 0.0)
+    assert one.kept_tokens(168) == other.kept_tokens(168) == (168, 88, 16)
+    assert (one.kept_tokens(80), other.kept_tokens(80)) == ((80, 48, 8), (80, 48, 16))  # 41.9 and 46.3, up
+    assert (one.kept_tokens(384), other.kept_tokens(384)) == ((384, 208, 40), (384, 192, 16))
+    assert exempting.configuration(exempting.full).exempt_tokens == 0
+
+
+def test_no_layer_keeps_fewer_than_the_exempt_steps() -> None:
+    assert GeneSpace.of_drop(3, 10, 0.5, exempt=4).smallest == (5, 4, 4)
+    with pytest.raises(ValueError, match="exempt"):
+        GeneSpace.of_drop(3, 4, 0.5, exempt=4)
+    with pytest.raises(ValueError, match="exempt"):
+        GeneSpace(21, (13, 8, 2), exempt=3)
+
+
 @pytest.mark.parametrize("genes", [(6, 6), (5, 6, 1), (7, 6, 1), (6, 1, 1)])
 def test_genes_outside_the_space_are_refused(genes: Genes) -> None:
     with pytest.raises(ValueError, match="genes must be"):
