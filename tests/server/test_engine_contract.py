@@ -17,7 +17,7 @@ from server.engine.interface import Engine, EngineUnavailableError
 from server.engine.native import obstacle
 from server.engine.processor import multiplies_int8_exactly
 from tests.model_store.tiny_artifact import TINY
-from tests.trainer.models import DROPPING, EDGES, FULL, SHAPE, Tokens, answer, fresh, stacked, window
+from tests.trainer.models import DROPPING, EDGES, EXEMPTING, FULL, SHAPE, Tokens, answer, fresh, stacked, window
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -49,7 +49,7 @@ def test_info_says_which_engine_runs_and_on_how_many_threads(engines: Engines, n
 
 
 @each
-@pytest.mark.parametrize("configuration", [FULL, DROPPING], ids=lambda one: str(one.id))
+@pytest.mark.parametrize("configuration", [FULL, DROPPING, EXEMPTING], ids=lambda one: str(one.id))
 def test_there_is_one_finite_logit_for_each_real_token(
     engines: Engines, name: str, configuration: LengthConfiguration
 ) -> None:
@@ -187,7 +187,7 @@ def test_a_precision_that_the_processor_lacks_is_refused_and_auto_takes_f32(
     engine.close()
 
 
-@pytest.mark.parametrize("configuration", [FULL, DROPPING])
+@pytest.mark.parametrize("configuration", [FULL, DROPPING, EXEMPTING])
 def test_openvino_computes_the_float_twin_as_the_reference_does(
     engines: Engines, configuration: LengthConfiguration
 ) -> None:

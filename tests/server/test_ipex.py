@@ -19,7 +19,7 @@ from server.engine import create_engine, installed_engines, ipex
 from server.engine.interface import Engine, EngineUnavailableError
 from server.engine.ipex import IpexEngine, _most_significant
 from tests.model_store.tiny_artifact import TINY
-from tests.trainer.models import DROPPING, EDGES, FULL, answer, window
+from tests.trainer.models import DROPPING, EDGES, EXEMPTING, FULL, answer, window
 from tests.trainer.test_parity import assert_alike
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -39,7 +39,7 @@ def engine_of(store: Path, model: str = "int8") -> IpexEngine:
 
 
 @pytest.mark.parametrize("model", ["int8", "smooth", "question", "learned", "bilinear"])
-@pytest.mark.parametrize("configuration", [FULL, DROPPING], ids=lambda one: str(one.id))
+@pytest.mark.parametrize("configuration", [FULL, DROPPING, EXEMPTING], ids=lambda one: str(one.id))
 def test_ipex_computes_what_the_reference_computes(
     engines: Callable[[str, str], Engine], model: str, configuration: LengthConfiguration
 ) -> None:

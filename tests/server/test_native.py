@@ -18,7 +18,7 @@ from server.engine.interface import Engine, EngineUnavailableError
 from server.engine.native import BFLOAT16, NEEDED, NativeEngine, obstacle
 from server.engine.processor import lacking
 from tests.trainer.helpers import quantized, random_batch, random_network
-from tests.trainer.models import DROPPING, EDGES, FULL, SHAPE, answer, fresh, publish, window
+from tests.trainer.models import DROPPING, EDGES, EXEMPTING, FULL, SHAPE, answer, fresh, publish, window
 from tests.trainer.test_parity import assert_alike
 from trainer.quantize import observe
 
@@ -60,7 +60,7 @@ runs_here = pytest.mark.skipif(bool(obstacle()), reason=f"native: {obstacle()}")
 
 @runs_here
 @pytest.mark.parametrize("model", ["int8", "smooth", "question", "learned", "bilinear"])
-@pytest.mark.parametrize("configuration", [FULL, DROPPING], ids=lambda one: str(one.id))
+@pytest.mark.parametrize("configuration", [FULL, DROPPING, EXEMPTING], ids=lambda one: str(one.id))
 def test_native_computes_what_the_reference_computes(
     engines: Callable[[str, str], Engine], mine: Maker, model: str, configuration: LengthConfiguration
 ) -> None:

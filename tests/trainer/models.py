@@ -39,6 +39,7 @@ LEARNED = replace(SHAPE, significance="learned")
 BILINEAR = replace(SHAPE, significance="bilinear")
 FULL = full_configuration(SHAPE.layers)
 DROPPING = LengthConfiguration("c01", (0.9, 0.6, 0.3))
+EXEMPTING = LengthConfiguration("c02", (0.9, 0.4, 0.0), exempt_tokens=16)
 EDGES = (3, 15, 16, 17, 31, 32, 33, 47, 48, 49, 79, 80)  # around the engine's length buckets
 
 
