@@ -30,7 +30,8 @@ python -m trainer average "$RUN" --of averaged --of learned --share 1 --share 2 
 [ -d "$RUN/store/draft/1" ] || python -m trainer export "$RUN" --weights-of final \
     --store "$RUN/store" --base "$BASE" --name draft \
     --calibration-drop 0.4 ${DEV:+--report-dev "$DEV"}
-python -m trainer search "$RUN" --store "$RUN/store" --model draft --evaluations 150 --questions 300
+python -m trainer search "$RUN" --store "$RUN/store" --model draft --evaluations 150 --questions 300 \
+    --exempt-tokens 0
 python -m trainer table "$RUN" --store "$RUN/store" --model draft --candidates 20 --points 14 --questions 1500
 python -m trainer compare-float "$RUN" --store "$RUN/store" --model draft --questions 1000
 python -m trainer publish-table "$RUN" --store "$RUN/store" --model draft --target "$STORE" --name default
