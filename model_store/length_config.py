@@ -44,7 +44,8 @@ class LengthConfiguration:
         if self.exempt_tokens < 0:
             raise ValueError(f"length configuration {self.id!r}: {self.exempt_tokens} exempt tokens are not a count")
         if not all(0.0 < ratio <= 1.0 or (ratio == 0.0 and self.exempt_tokens) for ratio in self.ratios):
-            raise ValueError(f"length configuration {self.id!r}: every ratio must be in (0, 1], got {self.ratios}")
+            wanted = "[0, 1]" if self.exempt_tokens else "(0, 1]"
+            raise ValueError(f"length configuration {self.id!r}: every ratio must be in {wanted}, got {self.ratios}")
         if any(later > earlier for earlier, later in pairwise(self.ratios)):
             raise ValueError(f"length configuration {self.id!r}: ratios must not increase, got {self.ratios}")
 

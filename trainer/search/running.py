@@ -216,8 +216,9 @@ def _settings(
     artifact: Artifact, held_out: SquadDataset, options: SearchOptions, space: GeneSpace, length: int
 ) -> dict[str, Any]:
     """All that the outcome of a search depends on; how many evaluations may change, to go on."""
-    left_out = {"evaluations", "threads"} | (set() if options.exempt_tokens else {"exempt_tokens"})  # older records
-    chosen = {key: value for key, value in asdict(options).items() if key not in left_out}
+    chosen = {key: value for key, value in asdict(options).items() if key not in ("evaluations", "threads")}
+    if not options.exempt_tokens:
+        del chosen["exempt_tokens"]  # records from before there were any go on
     return {
         **chosen,
         "artifact": artifact.digest,

@@ -109,6 +109,15 @@ def test_cost_in_time_is_measured_through_the_engine(run: Path) -> None:
     assert (rows[0]["settings"]["cost"], rows[1]["cost"], len(rows)) == ("time", 1.0, 4)
 
 
+def test_a_record_says_which_tokens_are_exempt_and_one_without_any_is_as_before(run: Path) -> None:
+    assert search(run, "--evaluations", 2).exit_code == 0
+    assert lines(run)[0]["settings"]["exempt_tokens"] == 16
+    assert "exempt_tokens: 16 there, None here" in search(run, "--evaluations", 2, "--exempt-tokens", 0).stderr
+    (run / "search" / "evaluations.jsonl").unlink()
+    assert search(run, "--evaluations", 2, "--exempt-tokens", 0).exit_code == 0
+    assert "exempt_tokens" not in lines(run)[0]["settings"]
+
+
 def test_stages_say_in_one_line_what_is_wrong(run: Path) -> None:
     def fails(done: Result, *words: str) -> None:
         assert done.exit_code == 1, done.output
@@ -116,6 +125,7 @@ def test_stages_say_in_one_line_what_is_wrong(run: Path) -> None:
         assert all(word in line for word in words), line
 
     fails(search(run, "--cost", "money"), "trainer search: ", "the costs are macs, time")
+    fails(search(run, "--exempt-tokens", 12), "steps of 8")
     fails(search(run, "--searcher", "luck"), "the searchers are evolution, tpe")
     fails(trainer(run, "table"), "evaluations.jsonl")
     fails(trainer(run, "publish-table"), "no table is frozen")
