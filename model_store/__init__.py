@@ -13,7 +13,7 @@ from model_store.manifest import (
     ReadingDefaults,
     TokenizerInfo,
 )
-from model_store.pareto import ParetoPoint, ParetoTable, macs, read_table
+from model_store.pareto import ParetoPoint, ParetoTable, macs, macs_at, read_table
 from model_store.store import ModelStore, StoredVersion
 from model_store.tensors import Tensors, read_tensors, tensor_layout, validate_tensors, write_tensors
 
@@ -41,6 +41,7 @@ __all__ = [
     "linear_layers",
     "load_artifact",
     "macs",
+    "macs_at",
     "read_table",
     "read_tensors",
     "tensor_layout",

@@ -27,6 +27,7 @@ from model_store.manifest import (
     parse_manifest,
 )
 from model_store.pareto import ParetoTable, read_table
+from model_store.skimmer import SKIMMER_FILE, check_skimmer_file, read_skimmer
 from model_store.strict_json import read_bytes
 from model_store.tensors import Tensors, check_tensor_file, read_tensors
 
@@ -60,6 +61,20 @@ class Artifact:
         """
         return read_tensors(self.path / TENSOR_FILE, self.manifest.architecture, self.manifest.quantization.scheme)
 
+    @property
+    def has_skimmer(self) -> bool:
+        """Whether length configurations with an `input_ratio` can be run."""
+        return SKIMMER_FILE in self.manifest.files
+
+    def load_skimmer(self) -> Tensors:
+        """Read and check the skimmer's tensors.
+
+        Raises:
+            InvalidTensorError: also for values that are not finite and scales that are not positive.
+            MissingFileError: there is none (`has_skimmer`).
+        """
+        return read_skimmer(self.path / SKIMMER_FILE, self.manifest.architecture.vocabulary)
+
 
 def load_artifact(folder: Path, *, verify_digests: bool = True) -> Artifact:
     """Read the artifact in `folder`.
@@ -74,6 +89,8 @@ def load_artifact(folder: Path, *, verify_digests: bool = True) -> Artifact:
     for defect in _file_defects(folder, manifest, verify_digests=verify_digests):
         raise defect
     check_tensor_file(folder / TENSOR_FILE, manifest.architecture, manifest.quantization.scheme)
+    if SKIMMER_FILE in manifest.files:
+        check_skimmer_file(folder / SKIMMER_FILE, manifest.architecture.vocabulary)
     return Artifact(folder, manifest, _read_matching_table(folder, manifest), digest)
 
 
@@ -90,6 +107,11 @@ def find_defects(folder: Path) -> list[ModelStoreError]:
         defects.append(defect)
     try:
         read_tensors(folder / TENSOR_FILE, manifest.architecture, manifest.quantization.scheme)
+    except ModelStoreError as defect:
+        defects.append(defect)
+    try:
+        if SKIMMER_FILE in manifest.files:
+            read_skimmer(folder / SKIMMER_FILE, manifest.architecture.vocabulary)
     except ModelStoreError as defect:
         defects.append(defect)
     return _without_repeats(defects)
@@ -113,6 +135,8 @@ def _read_matching_table(folder: Path, manifest: Manifest) -> ParetoTable:
             f"{folder / TABLE_FILE}: configurations of {table.layers} layers for a model of "
             f"{manifest.architecture.layers}"
         )
+    if table.skims and SKIMMER_FILE not in manifest.files:
+        raise InvalidTableError(f"{folder / TABLE_FILE}: configurations skim the text, but there is no {SKIMMER_FILE}")
     return table
 
 

@@ -3,6 +3,7 @@
 Length-Adaptive Transformer (Kim and Cho 2021, section 3.1), with ratios of the *real* length in place of
 absolute counts, so that one configuration serves every length.  Some tokens may be exempt from the ratios: a window
 holds a question and special tokens however short its text is, and a plain ratio leaves a short one too few.
+Part of a text may be left out before the first layer, where the artifact has a skimmer (`model_store.skimmer`).
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ MINIMUM_TOKENS = 2
 
 @dataclass(frozen=True, slots=True)
 class LengthConfiguration:
-    """Non-increasing keep ratios per layer.
+    """Non-increasing keep ratios per layer, and how much of a window the first layer sees.
 
     Attributes:
         id: ``full``, ``c01``, ``c02``, ... by falling cost; used by command line, headers and metrics.
-        ratios: for each layer the share of the real length, less the exempt tokens, that its feed-forward part
-            and all later layers see beside them, in (0, 1], non-increasing; 0 too where tokens are exempt.
+        ratios: for each layer the share of the tokens that the first layer sees, less the exempt ones, that its
+            feed-forward part and all later layers see beside them, in (0, 1], non-increasing; 0 too where tokens are
+            exempt.
         exempt_tokens: how many tokens of a window the ratios do not count.  Which ones are kept is still for
             significance alone to say.
+        input_ratio: the share of the window, less the exempt tokens, that the first layer sees beside them, in
+            (0, 1].  Below 1 a skimmer chooses which part of the text that is; the question stays.
 
     Raises:
         ValueError: no ratio, a ratio outside that range or NaN, an increase from one layer to the next, or a
@@ -37,6 +41,7 @@ class LengthConfiguration:
     id: str
     ratios: tuple[float, ...]
     exempt_tokens: int = 0
+    input_ratio: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.ratios:
@@ -48,14 +53,28 @@ class LengthConfiguration:
             raise ValueError(f"length configuration {self.id!r}: every ratio must be in {wanted}, got {self.ratios}")
         if any(later > earlier for earlier, later in pairwise(self.ratios)):
             raise ValueError(f"length configuration {self.id!r}: ratios must not increase, got {self.ratios}")
+        if not 0.0 < self.input_ratio <= 1.0:
+            raise ValueError(f"length configuration {self.id!r}: input ratio must be in (0, 1], got {self.input_ratio}")
 
     @property
     def is_full(self) -> bool:
+        """Whether no token is left out, before the layers or by one of them."""
+        return self.input_ratio == 1.0 and self.drops_nothing
+
+    @property
+    def drops_nothing(self) -> bool:
         """Whether no layer drops a token."""
         return self.ratios[-1] == 1.0
 
+    def input_tokens(self, real_length: int) -> int:
+        """Tokens of a window of `real_length` that the first layer sees; rounded as in `kept_tokens`.
+
+        A window whose question alone fills that number keeps more (`model_store.skimmer.SHORTEST_TEXT`).
+        """
+        return real_length if self.input_ratio == 1.0 else self._kept(self.input_ratio, real_length)
+
     def kept_tokens(self, real_length: int) -> tuple[int, ...]:
-        """Tokens kept by each layer for a window of `real_length` tokens.
+        """Tokens kept by each layer for a window of which the first layer sees `real_length` tokens.
 
         ``ceil(e + ratio * (real_length - e))`` of a window longer than the e exempt tokens, at least
         `MINIMUM_TOKENS`, rounded up to a multiple of `COUNT_STEP` and cut at `real_length`.  Every engine uses

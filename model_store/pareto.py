@@ -12,9 +12,10 @@ from pathlib import Path
 from model_store.architecture import Architecture
 from model_store.errors import InvalidTableError, UnknownConfigurationError, UnknownFormatVersionError
 from model_store.length_config import LengthConfiguration
+from model_store.skimmer import skimmer_macs
 from model_store.strict_json import Fields, dump, parse, read_bytes
 
-SUPPORTED_TABLE_VERSIONS = (1, 2)
+SUPPORTED_TABLE_VERSIONS = (1, 2, 3)
 FULL = "full"
 
 _ID = re.compile(r"c([0-9]{2,6})")
@@ -41,6 +42,13 @@ def macs(architecture: Architecture, real_length: float, kept: Sequence[float]) 
         total += 4 * tokens * hidden**2 + 2 * tokens**2 * hidden + 2 * left * hidden * architecture.intermediate
         tokens = float(left)
     return total
+
+
+def macs_at(architecture: Architecture, real_length: int, configuration: LengthConfiguration) -> float:
+    """`macs` of one window of `real_length` tokens under `configuration`, and the skimmer's where it skims."""
+    entering = configuration.input_tokens(real_length)
+    skimming = skimmer_macs(real_length) if configuration.input_ratio < 1.0 else 0.0
+    return skimming + macs(architecture, entering, configuration.kept_tokens(entering))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +170,15 @@ class ParetoTable:
 
     @property
     def format_version(self) -> int:
-        """2 where a configuration has exempt tokens, as readers of 1 would ignore them; else 1, which all read."""
+        """The lowest that says it all: 3 where a text is skimmed, 2 where tokens are exempt, else 1, which all read."""
+        if self.skims:
+            return 3
         return 2 if any(point.configuration.exempt_tokens for point in self.points) else 1
+
+    @property
+    def skims(self) -> bool:
+        """Whether a configuration leaves out a part of the text before the first layer."""
+        return any(point.configuration.input_ratio < 1.0 for point in self.points)
 
     def to_json(self) -> bytes:
         """The bytes of ``pareto_table.json``."""
@@ -190,6 +205,8 @@ def _point_to_json(point: ParetoPoint) -> dict[str, object]:
     }
     if point.configuration.exempt_tokens:
         values["exempt_tokens"] = point.configuration.exempt_tokens
+    if point.configuration.input_ratio < 1.0:
+        values["input_ratio"] = point.configuration.input_ratio
     for key in ("held_out_f1_interval", "dev_f1", "dev_exact_match"):
         if (value := getattr(point, key)) is not None:
             values[key] = value
@@ -202,8 +219,13 @@ def _point(entry: Fields, version: int) -> ParetoPoint:
         if version < 2:
             raise entry.fail("exempt_tokens", "absent from a table of format version 1")
         exempt = entry.integer("exempt_tokens")
+    entering = 1.0
+    if "input_ratio" in entry.values:
+        if version < 3:
+            raise entry.fail("input_ratio", f"absent from a table of format version {version}")
+        entering = entry.number("input_ratio")
     try:
-        configuration = LengthConfiguration(entry.text("id"), entry.numbers("ratios"), exempt)
+        configuration = LengthConfiguration(entry.text("id"), entry.numbers("ratios"), exempt, entering)
     except ValueError as error:
         raise InvalidTableError(f"{entry.where}: {error!s:.200}") from error
     interval = None

@@ -81,7 +81,12 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], architecture:
         InvalidTensorError: see `validate_tensors`.
         OSError: the file could not be written (no space, for example).
     """
-    validate_tensors(tensors, architecture, scheme)
+    write_tensors_of(path, tensors, tensor_layout(architecture, scheme))
+
+
+def write_tensors_of(path: Path, tensors: Mapping[str, NDArray[Any]], layout: Mapping[str, TensorSpec]) -> None:
+    """`write_tensors` of any layout."""
+    validate_tensors_of(tensors, layout)
     data = safetensors.numpy.save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
     path.write_bytes(data)
 
@@ -93,12 +98,17 @@ def read_tensors(path: Path, architecture: Architecture, scheme: str) -> Tensors
         OversizedHeaderError, TruncatedFileError, InvalidTensorError: see FORMAT.md.
         MissingFileError, PathOutsideStoreError, UnexpectedFileError: no regular file.
     """
-    check_tensor_file(path, architecture, scheme)
+    return read_tensors_of(path, tensor_layout(architecture, scheme))
+
+
+def read_tensors_of(path: Path, layout: Mapping[str, TensorSpec]) -> Tensors:
+    """`read_tensors` of any layout."""
+    check_layout_of_file(path, layout)
     try:
         tensors: Tensors = safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, ValueError) as error:
         raise InvalidTensorError(f"{path}: {error!s:.200}") from error
-    validate_tensors(tensors, architecture, scheme)
+    validate_tensors_of(tensors, layout)
     return tensors
 
 
@@ -109,8 +119,13 @@ def validate_tensors(tensors: Mapping[str, NDArray[Any]], architecture: Architec
         InvalidTensorError: a missing or extra name, a wrong type or shape, a value that is not finite, a
             scale that is not positive, or -128 in an int8 tensor.
     """
+    validate_tensors_of(tensors, tensor_layout(architecture, scheme))
+
+
+def validate_tensors_of(tensors: Mapping[str, NDArray[Any]], layout: Mapping[str, TensorSpec]) -> None:
+    """`validate_tensors` of any layout."""
     found = {name: (str(tensor.dtype), tensor.shape) for name, tensor in tensors.items()}
-    _check_layout(found, tensor_layout(architecture, scheme))
+    _check_layout(found, layout)
     for name, tensor in tensors.items():
         _check_values(name, tensor)
 
@@ -121,6 +136,11 @@ def check_tensor_file(path: Path, architecture: Architecture, scheme: str) -> No
     Raises:
         as `read_tensors`, except for values.
     """
+    check_layout_of_file(path, tensor_layout(architecture, scheme))
+
+
+def check_layout_of_file(path: Path, layout: Mapping[str, TensorSpec]) -> None:
+    """`check_tensor_file` of any layout."""
     header, data_bytes = _read_header(path)
     found: dict[str, tuple[str, tuple[int, ...]]] = {}
     end = 0
@@ -133,7 +153,7 @@ def check_tensor_file(path: Path, architecture: Architecture, scheme: str) -> No
         raise InvalidTensorError(f"{path}: the header is of another form than safetensors'") from error
     if end > data_bytes:
         raise TruncatedFileError(f"{path}: the tensors need {end} bytes, {data_bytes} are there")
-    _check_layout(found, tensor_layout(architecture, scheme))
+    _check_layout(found, layout)
 
 
 def _dtype_name(code: object) -> str:

@@ -12,7 +12,7 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from model_store.pareto import macs
+from model_store.pareto import macs_at
 from reading.spans import SpanSettings
 from server.errors import LeewayError
 from server.measuring import (
@@ -217,7 +217,7 @@ def _through(points: Iterable[tuple[float, float]], wanted: FloatArray) -> Float
 
 
 def _macs(model: LoadedModel, place: int, length: int) -> float:
-    return macs(model.architecture, length, model.configurations[place].kept_tokens(length))
+    return macs_at(model.architecture, length, model.configurations[place])
 
 
 def _candidates(model: LoadedModel) -> list[int]:

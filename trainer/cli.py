@@ -7,6 +7,7 @@ related/                                     relate
 checkpoint/  steps.jsonl  weights.safetensors  finetune
 teacher/                                     teach, teacher-logits
 adapted/                                     adapt
+skimmer/                                     skim
 search/                                      search, table
 """
 
@@ -37,6 +38,7 @@ from trainer.precision import computing_device
 from trainer.pretrained import load_pretrained, load_weights, resolve_checkpoint, run_architecture, save_weights
 from trainer.restore import RESTORED_FILE
 from trainer.search.stages import add_stages
+from trainer.skim_stages import add_skimming_stages
 from trainer.stages import CALIBRATION, CalibrationDrop, CalibrationWindows, Device, Smoothing, add_training_stages
 from trainer.tensor_files import digest
 from trainer.tiny import write_tiny_checkpoint
@@ -223,6 +225,7 @@ def score(
 
 
 add_training_stages(app, _plain_errors)
+add_skimming_stages(app, _plain_errors)
 add_stages(app, _plain_errors)
 
 

@@ -57,7 +57,12 @@ async def info(request: Request) -> JSONResponse:
             "reason": model.engine_reason,
         },
         "length_configs": [
-            {"id": each.id, "ratios": list(each.ratios), "exempt_tokens": each.exempt_tokens}
+            {
+                "id": each.id,
+                "input_ratio": each.input_ratio,
+                "ratios": list(each.ratios),
+                "exempt_tokens": each.exempt_tokens,
+            }
             for each in model.configurations
         ],
         "reading": {

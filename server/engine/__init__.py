@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from server.engine.interface import Engine, EngineUnavailableError
+from server.engine.skimming import Skimmer, SkimmingEngine
 from server.engine.threads import available_threads
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def create_engine(name: str, artifact: Artifact, *, threads: int = 0, precision:
 
     Args:
         name: one of `ENGINES`.
-        artifact: the model.
+        artifact: the model; where it has a skimmer, the engine skims texts as configurations ask.
         threads: threads of one call; 0 takes what this process may use (`available_threads`).
         precision: one of `PRECISIONS`, for what is not computed in int8.
 
@@ -50,7 +51,13 @@ def create_engine(name: str, artifact: Artifact, *, threads: int = 0, precision:
         raise EngineUnavailableError(f"there is no precision {precision!r}; known are {', '.join(PRECISIONS)}")
     if threads < 0:
         raise EngineUnavailableError(f"threads must not be negative, got {threads}")
-    count = threads or available_threads()
+    engine = _create(name, artifact, threads or available_threads(), precision)
+    if not artifact.has_skimmer:
+        return engine
+    return SkimmingEngine(engine, Skimmer(artifact.load_skimmer()), artifact.manifest.architecture)
+
+
+def _create(name: str, artifact: Artifact, count: int, precision: str) -> Engine:
     if name == "native":
         return cast(Engine, _engine_class(name, "NativeEngine")(artifact, threads=count, precision=precision))
     if name == "openvino":

@@ -79,7 +79,7 @@ class OpenVinoEngine:
         for configuration in configurations:
             for length in range(MINIMUM_TOKENS, min(self._max_length, self._architecture.positions) + 1):
                 rows = self._rows(length, configuration)
-                shapes = {(configuration.is_full, layer, count) for layer, count in enumerate(rows)}
+                shapes = {(configuration.drops_nothing, layer, count) for layer, count in enumerate(rows)}
                 if shapes <= met:
                     continue
                 met |= shapes
@@ -101,12 +101,12 @@ class OpenVinoEngine:
     def _rows(self, length: int, configuration: LengthConfiguration) -> tuple[int, ...]:
         """Rows that enter the first layer, then those that each layer hands on, for a window of `length` tokens."""
         size = _rounded_up(length, BUCKET_STEP, self._architecture.positions)
-        if configuration.is_full:
+        if configuration.drops_nothing:
             return (size,) * (self._architecture.layers + 1)  # padding stays, masked: one shape per bucket
         return (size, *(_rounded_up(count, KEPT_STEP, size) for count in configuration.kept_tokens(length)))
 
     def _infer(self, window: WindowTokens, configuration: LengthConfiguration) -> WindowLogits:
-        request = self._requests.get(not configuration.is_full)
+        request = self._requests.get(not configuration.drops_nothing)
         if request is None:
             raise ValueError("the engine is closed")
         length = len(window.token_ids)
@@ -118,7 +118,7 @@ class OpenVinoEngine:
             "segment_start": np.asarray(window.segment_start, dtype=np.int32),
             "real_length": np.asarray(length, dtype=np.int32),
         }
-        if not configuration.is_full:
+        if not configuration.drops_nothing:
             inputs["kept"] = np.asarray(configuration.kept_tokens(length), dtype=np.int32)
             inputs["rows"] = np.asarray(rows, dtype=np.int32)
         start, end = request.infer(inputs, share_inputs=True, share_outputs=True).values()

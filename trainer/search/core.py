@@ -45,7 +45,8 @@ class SearchSettings:
         searcher: one of `SEARCHERS`.
         evaluations: how many to make in all, recorded ones included.
         constant_ratios: configurations of constant-ratio dropping that every search begins with, both ends
-            included: its first population, and the baseline that it must beat.
+            included: its first population, with what only skims where the space does, and the baseline that it must
+            beat.
         offspring: of `evolution`, mutations per round and as many cross-overs.
 
     Raises:
@@ -131,7 +132,7 @@ def search(  # noqa: PLR0913 - the pure core: everything that it depends on is a
 
 def make_searcher(settings: SearchSettings, rng: np.random.Generator) -> Searcher:
     """The searcher that `settings` name; Optuna is imported only for its own."""
-    first = settings.space.constant_ratios(settings.constant_ratios)
+    first = settings.space.constant_ratios(settings.constant_ratios) + settings.space.skimmed()
     if settings.searcher == "tpe":
         from trainer.search.tpe import TpeSearcher
 

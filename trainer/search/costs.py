@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from model_store import Architecture, LengthConfiguration, full_configuration, macs
+from model_store import Architecture, LengthConfiguration, full_configuration, macs_at
 from model_store.length_config import COUNT_STEP
 from server.engine.interface import Engine, WindowTokens
 from trainer.search.core import CostFunction
@@ -22,11 +22,6 @@ def nominal_length(mean_real_length: float) -> int:
     are counted for the tokens that the search asked for, not for what rounding made of them.
     """
     return max(1, round(mean_real_length / COUNT_STEP)) * COUNT_STEP
-
-
-def macs_at(architecture: Architecture, real_length: int, configuration: LengthConfiguration) -> float:
-    """`model_store.macs` of one window of `real_length` tokens under `configuration`."""
-    return macs(architecture, real_length, configuration.kept_tokens(real_length))
 
 
 def macs_cost(architecture: Architecture, real_length: int) -> CostFunction:

@@ -43,9 +43,9 @@ class Record:
 
 
 def space_of(settings: Mapping[str, Any]) -> GeneSpace:
-    """The space that `settings` name; searches before there were exempt tokens say nothing of them."""
+    """The space that `settings` name; searches before there were exempt tokens or skimmers say nothing of them."""
     exempt = settings.get("exempt_tokens", 0) // COUNT_STEP
-    return GeneSpace(settings["levels"], tuple(settings["smallest"]), exempt)
+    return GeneSpace(settings["levels"], tuple(settings["smallest"]), exempt, skims="input_drop" in settings)
 
 
 def read_record(path: Path) -> Record:
@@ -101,11 +101,12 @@ class RecordWriter:
 
     def append(self, evaluation: Evaluation) -> None:
         """Write one evaluation and wait until it is on the disk."""
-        ratios = self._space.configuration(evaluation.genes).ratios
+        configuration = self._space.configuration(evaluation.genes)
         self._line(
             {
                 "genes": list(evaluation.genes),
-                "ratios": [round(ratio, 6) for ratio in ratios],
+                "ratios": [round(ratio, 6) for ratio in configuration.ratios],
+                **({"input_ratio": round(configuration.input_ratio, 6)} if self._space.skims else {}),
                 "cost": evaluation.cost,
                 "score": evaluation.score,
             }

@@ -57,6 +57,7 @@ class SearchOptions:
     questions: int
     drop: float
     exempt_tokens: int
+    input_drop: float
     offspring: int
     seed: int
     engine: str
@@ -97,7 +98,10 @@ def run_search(folder: Path, artifact: Artifact, held_out: SquadDataset, options
     if options.exempt_tokens % COUNT_STEP:
         raise ValueError(f"exempt tokens come in steps of {COUNT_STEP}, got {options.exempt_tokens}")
     exempt = options.exempt_tokens // COUNT_STEP
-    space = GeneSpace.of_drop(artifact.manifest.architecture.layers, length // COUNT_STEP, options.drop, exempt)
+    if options.input_drop and not artifact.has_skimmer:
+        raise ValueError("the model has no skimmer, so nothing can be left out before its layers; use --input-drop 0")
+    layers, levels = artifact.manifest.architecture.layers, length // COUNT_STEP
+    space = GeneSpace.of_drop(layers, levels, options.drop, exempt, options.input_drop)
     settings = SearchSettings(space, options.searcher, options.evaluations, CONSTANT_RATIOS, options.offspring)
     questions = draw(split_articles(held_out, SPLIT_SEED).search, options.questions, options.seed)
     said = _settings(artifact, held_out, options, space, length)
@@ -219,6 +223,8 @@ def _settings(
     chosen = {key: value for key, value in asdict(options).items() if key not in ("evaluations", "threads")}
     if not options.exempt_tokens:
         del chosen["exempt_tokens"]  # records from before there were any go on
+    if not options.input_drop:
+        del chosen["input_drop"]  # likewise
     return {
         **chosen,
         "artifact": artifact.digest,

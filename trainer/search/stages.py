@@ -14,9 +14,9 @@ import typer
 
 from model_store import ModelStore
 from reading import SquadDataset, load_squad
+from trainer.publishing import publish_table
 from trainer.search import reports
 from trainer.search.frozen import published_table, read_frozen
-from trainer.search.publishing import publish_table
 from trainer.search.record import EVALUATIONS_FILE, read_record
 from trainer.search.running import SearchOptions, TableOptions, dev_report, int8_losses, make_frozen, run_search
 
@@ -40,6 +40,9 @@ def search(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer re
     questions: Annotated[int, typer.Option(help="Held-out questions per evaluation; 0: all of that half.")] = 1000,
     drop: Annotated[float, typer.Option(help="LengthDrop's probability: sets the smallest configuration.")] = 0.4,
     exempt_tokens: Annotated[int, typer.Option(help="Tokens of a window that ratios do not count; steps of 8.")] = 16,
+    input_drop: Annotated[
+        float, typer.Option(help="Largest share of a window that the skimmer leaves out before the layers; 0: nothing.")
+    ] = 0.0,
     offspring: Annotated[int, typer.Option(help="Of evolution: mutations, and as many cross-overs, per round.")] = 15,
     seed: Annotated[int, typer.Option(help="Of the searcher and of the draw of questions.")] = 0,
     engine: EngineName = "openvino",
@@ -47,7 +50,7 @@ def search(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer re
 ) -> None:
     """Look for length configurations worth having; started again, it goes on."""
     options = SearchOptions(
-        searcher, cost, evaluations, questions, drop, exempt_tokens, offspring, seed, engine, threads
+        searcher, cost, evaluations, questions, drop, exempt_tokens, input_drop, offspring, seed, engine, threads
     )
     artifact = ModelStore(store).load(model)
     result = run_search(run / FOLDER, artifact, _held_out(run), options)

@@ -142,5 +142,5 @@ def test_spaces_without_sense_are_refused() -> None:
     for levels, smallest in ((4, ()), (4, (5,)), (4, (0,)), (4, (1, 2))):
         with pytest.raises(ValueError, match="smallest genes"):
             GeneSpace(levels, smallest)
-    with pytest.raises(ValueError, match="drop must be"):
+    with pytest.raises(ValueError, match="drops must be"):
         GeneSpace.of_drop(3, 8, 1.0)

@@ -1,0 +1,178 @@
+"""Leaving out a part of the text before the first layer: a small reader says which, and any engine runs on the rest.
+
+What the skimmer computes is in model_store/FORMAT.md, "skimmer.safetensors"; in float32, whatever the engine does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_store.architecture import Architecture
+from model_store.length_config import LengthConfiguration
+from model_store.skimmer import DILATIONS, SHORTEST_TEXT, chosen_tokens
+from server.engine.checks import check_call
+from server.engine.interface import Engine, EngineInfo, EngineResult, IntArray, WindowLogits, WindowTokens
+
+FloatArray = NDArray[np.float32]
+
+LEFT_OUT_LOGIT = -10000.0
+"""Of a token that no layer saw; as a probability it is 0."""
+
+
+class Skimmer:
+    """Scores the tokens of a text by a question.
+
+    Args:
+        tensors: of `model_store.skimmer.skimmer_layout`.
+    """
+
+    def __init__(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        self._get = dict(tensors)
+        self._question = _Block(tensors, "question", 1)
+        self._blocks = tuple(_Block(tensors, f"blocks.{place}", step) for place, step in enumerate(DILATIONS))
+
+    def scores(self, question: IntArray, text: IntArray) -> FloatArray:
+        """How likely each token of `text` is part of the answer to `question`; higher is likelier.
+
+        Args:
+            question: int32 ``[m]``, word piece ids, at least one.
+            text: int32 ``[n]``, word piece ids, at least one.
+
+        Returns:
+            float32 ``[n]``.
+        """
+        get = self._get
+        words, asking = self._words(text), self._words(question)
+        read = self._question.applied(asking)
+        matches = np.matmul(asking, get["match"]) @ words.T  # [heads, m, n]
+        asked = _softmax(matches[0].T) @ read
+        exact = np.where(text[:, None] == question, get["rarity"][question], np.float32(0)).max(axis=1)
+        gist = _softmax(get["gate.weight"] @ read.T) @ read
+        gate = gist @ get["gate.question"].T + get["gate.question.bias"]
+        mixed = words @ (get["mix.text"] + get["mix.question"] * gate).T + get["mix.bias"]
+        mixed += asked @ get["mix.asked"].T
+        mixed += (words * asked) @ get["mix.product"].T
+        mixed += np.vstack([matches.max(axis=1), exact]).T @ get["mix.matches"].T
+        state = np.maximum(mixed, 0)
+        for block in self._blocks:
+            state = block.applied(state)
+        scored: FloatArray = (state @ get["score.weight"].T + get["score.bias"])[:, 0]
+        return scored
+
+    def _words(self, ids: IntArray) -> FloatArray:
+        words: FloatArray = self._get["word"][ids] * self._get["word.scale"][ids, None]
+        return words
+
+
+class _Block:
+    """A convolution of each channel by itself, then one over the channels, added to what came in."""
+
+    def __init__(self, tensors: Mapping[str, NDArray[Any]], name: str, dilation: int) -> None:
+        self._taps = np.ascontiguousarray(tensors[f"{name}.taps"].T)  # [taps, width]
+        self._taps_bias = tensors[f"{name}.taps.bias"]
+        self._weight, self._bias = np.ascontiguousarray(tensors[f"{name}.weight"].T), tensors[f"{name}.bias"]
+        self._dilation = dilation
+
+    def applied(self, state: FloatArray) -> FloatArray:
+        """``[n, width]`` of as many; what lies outside the text counts as 0."""
+        count, beside = len(state), len(self._taps) // 2 * self._dilation
+        padded = np.zeros((count + 2 * beside, state.shape[1]), dtype=np.float32)
+        padded[beside : beside + count] = state
+        seen = np.broadcast_to(self._taps_bias, state.shape).copy()
+        for place, tap in enumerate(self._taps):
+            seen += padded[place * self._dilation : place * self._dilation + count] * tap
+        added: FloatArray = np.maximum(seen @ self._weight + self._bias, 0)
+        added += state
+        return added
+
+
+@dataclass(frozen=True, slots=True)
+class SkimmedWindow:
+    """What is left of a window.
+
+    Attributes:
+        token_ids: as of `server.engine.interface.WindowTokens`.
+        segment_start: likewise.
+        places: int64 ``[k]``, where these tokens stood in the whole window.
+    """
+
+    token_ids: IntArray
+    segment_start: int
+    places: NDArray[np.int64]
+
+
+class SkimmingEngine:
+    """An engine that leaves out what a length configuration's `input_ratio` says before another runs.
+
+    Tokens that are left out get the logits `LEFT_OUT_LOGIT`.  The time of a call has the skimming in it.
+
+    Args:
+        engine: runs what is left; owned from now on.
+        skimmer: says what that is.
+        architecture: of the model.
+    """
+
+    def __init__(self, engine: Engine, skimmer: Skimmer, architecture: Architecture) -> None:
+        self._engine, self._skimmer, self._architecture = engine, skimmer, architecture
+
+    @property
+    def info(self) -> EngineInfo:
+        """Of the engine inside."""
+        return self._engine.info
+
+    def warm_up(self, configurations: Sequence[LengthConfiguration]) -> None:
+        """As the engine inside does it: what a configuration leaves of a window is a shorter window."""
+        self._engine.warm_up(configurations)
+
+    def close(self) -> None:
+        """Close the engine inside."""
+        self._engine.close()
+
+    def run(self, windows: Sequence[WindowTokens], configuration: LengthConfiguration) -> EngineResult:
+        """Logits of `windows`; raises as the interface says."""
+        if configuration.input_ratio == 1.0:
+            return self._engine.run(windows, configuration)
+        check_call(self._architecture, windows, configuration)
+        began = time.monotonic_ns()
+        skimmed = [skim(window, configuration, self._skimmer) for window in windows]
+        result = self._engine.run(skimmed, configuration)
+        logits = tuple(
+            _whole(len(window.token_ids), left.places, found)
+            for window, left, found in zip(windows, skimmed, result.logits, strict=True)
+        )
+        return EngineResult(logits, time.monotonic_ns() - began)
+
+
+def skim(window: WindowTokens, configuration: LengthConfiguration, skimmer: Skimmer) -> SkimmedWindow:
+    """What `configuration` leaves of `window` for the first layer: ``[CLS] question [SEP] part of the text [SEP]``.
+
+    A window whose question is empty is asked by its first token.
+    """
+    ids, start = window.token_ids, window.segment_start
+    text = ids[start:-1]
+    wanted = max(configuration.input_tokens(len(ids)) - start - 1, SHORTEST_TEXT)
+    if wanted >= len(text):
+        return SkimmedWindow(ids, start, np.arange(len(ids)))
+    question = ids[1 : start - 1] if start > 2 else ids[:1]
+    kept = chosen_tokens(skimmer.scores(question, text), wanted)
+    places = np.concatenate([np.arange(start), start + kept, [len(ids) - 1]])
+    return SkimmedWindow(np.ascontiguousarray(ids[places]), start, places)
+
+
+def _whole(count: int, places: NDArray[np.int64], found: WindowLogits) -> WindowLogits:
+    start, end = np.full((2, count), LEFT_OUT_LOGIT, dtype=np.float32)
+    start[places], end[places] = found.start, found.end
+    return WindowLogits(start, end)
+
+
+def _softmax(scores: FloatArray) -> FloatArray:
+    """Over the last axis."""
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    shares: FloatArray = powers / powers.sum(axis=-1, keepdims=True)
+    return shares
