@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from model_store import ModelStore, find_defects, load_artifact, validate_tensors
 from model_store import errors as e
-from tests.model_store.tiny_artifact import TINY, publish_tiny, tiny_tensors
+from model_store.skimmer import SKIMMER_FILE
+from tests.model_store.tiny_artifact import TINY, WORDS, publish_skimming, publish_tiny, tiny_skimmer, tiny_tensors
 
 
 @pytest.fixture
@@ -256,6 +258,26 @@ def test_not_finite_weights_in_a_file_with_matching_digests(folder: Path) -> Non
     data[start : start + 4] = struct.pack("<f", float("nan"))
     replace(folder, "model.safetensors", bytes(data))
     assert_refused(folder, e.InvalidTensorError, "finite")
+
+
+def test_a_skimmer_of_another_shape_or_with_a_wrong_value(tmp_path: Path) -> None:
+    folder = publish_skimming(tmp_path).path
+    assert find_defects(folder) == []
+    np.testing.assert_array_equal(load_artifact(folder).load_skimmer()["rarity"], tiny_skimmer()["rarity"])
+    wrong = tiny_skimmer() | {"rarity": np.full(len(WORDS), np.nan, dtype=np.float32)}
+    replace(folder, SKIMMER_FILE, safetensors.numpy.save(wrong))
+    with pytest.raises(e.InvalidTensorError, match="rarity"):
+        load_artifact(folder).load_skimmer()
+    assert [type(defect) for defect in find_defects(folder)] == [e.InvalidTensorError]
+    replace(folder, SKIMMER_FILE, safetensors.numpy.save(tiny_skimmer(vocabulary=7)))
+    assert_refused(folder, e.InvalidTensorError, "rarity")
+
+
+def test_a_table_that_skims_without_a_skimmer(tmp_path: Path) -> None:
+    folder = publish_skimming(tmp_path).path
+    (folder / SKIMMER_FILE).unlink()
+    edit_manifest(folder, lambda manifest: manifest["files"].pop(SKIMMER_FILE))
+    assert_refused(folder, e.InvalidTableError, "skim")
 
 
 def test_verify_lists_every_defect(folder: Path) -> None:

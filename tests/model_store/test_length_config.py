@@ -64,6 +64,20 @@ def test_ratios_count_what_is_beyond_the_exempt_tokens(length: int, kept: tuple[
     assert LengthConfiguration("c01", (1.0, 0.5, 0.0), exempt_tokens=16).kept_tokens(length) == kept
 
 
+@pytest.mark.parametrize(("length", "seen"), [(8, 8), (40, 32), (168, 88), (384, 184)])  # 26.6, 83.2, 178.7, up
+def test_the_first_layer_sees_a_share_of_what_is_beyond_the_exempt_tokens(length: int, seen: int) -> None:
+    configuration = LengthConfiguration("c01", (1.0, 0.5), exempt_tokens=16, input_ratio=67.2 / 152)
+    assert configuration.input_tokens(length) == seen
+    assert (configuration.is_full, LengthConfiguration("c01", (1.0,), input_ratio=0.5).drops_nothing) == (False, True)
+    assert not LengthConfiguration("c01", (1.0,), input_ratio=0.5).is_full
+
+
+@pytest.mark.parametrize("ratio", [0.0, -0.1, 1.01, math.nan])
+def test_an_input_ratio_outside_its_range_is_refused(ratio: float) -> None:
+    with pytest.raises(ValueError, match="input ratio"):
+        LengthConfiguration("c01", (1.0,), input_ratio=ratio)
+
+
 def test_a_negative_number_of_exempt_tokens_is_refused() -> None:
     with pytest.raises(ValueError, match="exempt"):
         LengthConfiguration("c01", (0.5,), exempt_tokens=-1)

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_store import Architecture, LengthConfiguration, ParetoPoint, ParetoTable, full_configuration, macs
+from model_store import Architecture, LengthConfiguration, ParetoPoint, ParetoTable, full_configuration, macs, macs_at
 from model_store import errors as e
 from model_store.pareto import parse_table
+from model_store.skimmer import skimmer_macs
 from tests.model_store.tiny_artifact import tiny_table
 
 MINILM = Architecture(layers=6, hidden=384, heads=12, intermediate=1536, vocabulary=30522, positions=512)
@@ -57,6 +58,27 @@ def test_a_table_without_exempt_tokens_stays_readable_to_older_readers() -> None
     written = json.loads(ParetoTable((full(2.0, 60.0),), 40.0).to_json())
     assert written["format_version"] == 1
     assert "exempt_tokens" not in written["points"][0]
+
+
+def skimming() -> ParetoTable:
+    cheap = ParetoPoint(LengthConfiguration("c01", (1.0, 0.5), input_ratio=0.4), 1.0, 50.0, 40.0)
+    return ParetoTable((cheap, full(2.0, 60.0)), 40.0)
+
+
+def test_input_ratios_survive_the_disk_in_a_table_that_older_readers_refuse() -> None:
+    table = skimming()
+    assert json.loads(table.to_json())["format_version"] == 3
+    assert parse_table(table.to_json(), "table") == table
+    assert (table.skims, with_exempt_tokens().skims) == (True, False)
+
+
+@pytest.mark.parametrize(("version", "ratio"), [(2, 0.5), (2, 1.0), (3, 0.0), (3, 1.1), (3, None), (3, "half")])
+def test_input_ratios_that_are_refused(version: int, ratio: object) -> None:
+    written = json.loads(skimming().to_json())
+    written["format_version"] = version
+    written["points"][0]["input_ratio"] = ratio
+    with pytest.raises(e.InvalidTableError, match=r"input.ratio"):
+        parse_table(json.dumps(written).encode(), "table")
 
 
 @pytest.mark.parametrize(("version", "exempt"), [(1, 16), (1, 0), (2, -1), (2, 1.5), (2, True), (2, None)])
@@ -133,7 +155,7 @@ def test_point_with_a_wrong_field(key: str, value: object) -> None:
 
 def test_table_of_an_unknown_format_version() -> None:
     with pytest.raises(e.UnknownFormatVersionError, match="supported: 1"):
-        parse_table(b'{"format_version": 3}', "table")
+        parse_table(b'{"format_version": 4}', "table")
 
 
 def test_unknown_keys_of_points_are_ignored() -> None:
@@ -155,6 +177,15 @@ def test_cost_agrees_with_the_published_figures(
     architecture: Architecture, kept: tuple[int, ...], published: float
 ) -> None:
     assert macs(architecture, 384, kept) == pytest.approx(published, rel=0.005)
+
+
+def test_a_skimmed_text_costs_what_the_layers_see_of_it_and_the_skimmer_all_of_it() -> None:
+    skimming = LengthConfiguration("c01", (1.0, 1.0, 1.0, 1.0, 0.5, 0.5), input_ratio=0.5)
+    assert skimming.input_tokens(160) == 80
+    layers = macs(MINILM, 80, (80, 80, 80, 80, 40, 40))
+    assert macs_at(MINILM, 160, skimming) == layers + skimmer_macs(160)
+    assert macs_at(MINILM, 160, full_configuration(6)) == macs(MINILM, 160, (160,) * 6)
+    assert skimmer_macs(160) < 0.005 * macs(MINILM, 160, (160,) * 6)
 
 
 def test_cost_of_another_depth_is_refused() -> None:

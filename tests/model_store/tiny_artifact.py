@@ -29,6 +29,7 @@ from model_store import (
     tensor_layout,
     write_tensors,
 )
+from model_store.skimmer import SKIMMER_FILE, skimmer_layout, write_skimmer
 
 WORDS = (
     *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "a", "who", "what", "where", "when", "is", "was"),
@@ -142,3 +143,33 @@ def tiny_builder(scheme: str = "int8", seed: int = 0) -> Callable[[Path], ModelD
 def publish_tiny(root: Path, name: str = "tiny", scheme: str = "int8", seed: int = 0) -> StoredVersion:
     """Publish the tiny model in the store `root`."""
     return ModelStore(root).publish(name, tiny_builder(scheme, seed), created=CREATED)
+
+
+def tiny_skimmer(vocabulary: int = len(WORDS), seed: int = 0) -> Tensors:
+    """Seeded tensors of a skimmer for the tiny vocabulary."""
+    generator = np.random.default_rng((seed, 1))
+
+    def one(dtype: str, shape: tuple[int, ...], name: str) -> NDArray[Any]:
+        if dtype == "int8":
+            return generator.integers(-127, 128, shape, dtype=np.int8)
+        if name.endswith("scale"):
+            return generator.uniform(0.003, 0.006, shape).astype(np.float32)
+        return generator.normal(0.0, 0.15, shape).astype(np.float32)
+
+    layout = skimmer_layout(vocabulary)
+    return {name: one(spec.dtype, spec.shapes[0], name) for name, spec in layout.items()}
+
+
+def publish_skimming(root: Path, name: str = "skimming") -> StoredVersion:
+    """The tiny model with a skimmer, and a table whose cheaper point skims."""
+
+    def build(folder: Path) -> ModelDescription:
+        description = write_tiny_files(folder)
+        write_skimmer(folder / SKIMMER_FILE, tiny_skimmer(), TINY.vocabulary)
+        skims = LengthConfiguration("c01", (1.0,) * TINY.layers, input_ratio=0.5)
+        full = tiny_table().full  # the skimmer costs more than a model as small as this: what it saves is made up
+        cheap = ParetoPoint(skims, full.macs / 2, held_out_f1=75.0, held_out_exact_match=66.0)
+        ParetoTable((cheap, full), 40.0).write(folder / "pareto_table.json")
+        return description
+
+    return ModelStore(root).publish(name, build, created=CREATED)

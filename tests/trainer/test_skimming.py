@@ -1,0 +1,181 @@
+"""Training a skimmer, and that what is trained is what runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from model_store import ModelStore
+from model_store.skimmer import WIDTH, validate_skimmer
+from server.engine.skimming import Skimmer
+from tests.trainer.helpers import EXCERPT, SMALL, random_batch
+from trainer.batches import LabelledBatch
+from trainer.cli import app
+from trainer.features import Features
+from trainer.skimming import (
+    UNREAD,
+    SkimmerNetwork,
+    SkimmerTrainer,
+    SkimmingSettings,
+    first_words,
+    rarity,
+    skimmer_tensors,
+    skimming_loss,
+    text_of,
+)
+from trainer.tensor_files import read_file
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+
+def features_of(count: int) -> Features:
+    """Questions of three word pieces, the second of which stands in the text and is the answer."""
+    rng = np.random.default_rng(0)
+    windows, places = [], []
+    for length in rng.integers(16, 30, count):
+        ids = rng.permutation(np.arange(8, SMALL.vocabulary))[:length].astype(np.int32)
+        place = int(rng.integers(5, length - 1))
+        ids[0], ids[4], ids[-1], ids[place] = 2, 3, 3, ids[2]
+        windows.append(ids)
+        places.append(place)
+    labels = np.asarray(places, dtype=np.int32)
+    return Features(
+        token_ids=np.concatenate(windows),
+        offsets=np.cumsum([0, *map(len, windows)], dtype=np.int64),
+        segment_starts=np.full(count, 5, dtype=np.int32),
+        label_starts=labels,
+        label_ends=labels.copy(),
+        label_offsets=np.arange(count + 1, dtype=np.int64),
+        questions=np.arange(count, dtype=np.int32),
+    )
+
+
+FEATURES = features_of(40)
+SETTINGS = SkimmingSettings(epochs=3, batch_size=8, learning_rate=1e-2, precision="f32", checkpoint_minutes=1e9)
+
+
+def network(seed: int = 0) -> SkimmerNetwork:
+    generator = torch.Generator().manual_seed(seed)
+    words = 0.5 * torch.randn(SMALL.vocabulary, WIDTH, generator=generator)
+    return SkimmerNetwork(words, torch.rand(SMALL.vocabulary, generator=generator), seed)
+
+
+def test_numpy_scores_what_torch_was_trained_to_score_whatever_padding_stands_beside() -> None:
+    trained = network().eval()
+    tensors = skimmer_tensors(trained)
+    validate_skimmer(tensors, SMALL.vocabulary)
+    with torch.no_grad():
+        trained.word.weight.copy_(torch.from_numpy(tensors["word"] * tensors["word.scale"][:, None]))
+    batch = random_batch([60, 9, 33, 41], width=64)
+    with torch.inference_mode():
+        found = trained(batch).numpy()
+    skimmer = Skimmer(tensors)
+    for row, (length, start) in enumerate(zip(batch.lengths.tolist(), batch.segment_starts.tolist(), strict=True)):
+        ids = batch.token_ids[row].numpy().astype(np.int32)
+        question = ids[1 : start - 1]
+        if len(question):
+            wanted = skimmer.scores(question, ids[start : length - 1])
+            np.testing.assert_allclose(found[row, start : length - 1], wanted, atol=1e-5)
+        outside = np.delete(found[row], np.arange(start, length - 1))
+        assert (outside == UNREAD).all()
+
+
+def test_the_text_of_a_window_is_what_lies_between_its_last_two_separators() -> None:
+    batch = random_batch([10, 6], width=12)  # their texts begin at 3 and 2
+    assert text_of(batch).int().tolist() == [[0] * 3 + [1] * 6 + [0] * 3, [0] * 2 + [1] * 3 + [0] * 7]
+
+
+def test_the_loss_asks_for_the_answers_tokens_above_the_others_of_their_text() -> None:
+    batch = random_batch([7])  # place 2 begins the text, 6 is the last separator
+    starts, ends = torch.zeros(1, 7, dtype=torch.bool), torch.zeros(1, 7, dtype=torch.bool)
+    starts[0, 3], ends[0, 4] = True, True
+    scores = torch.tensor([[UNREAD, UNREAD, 0.0, 2.0, 2.0, 0.0, UNREAD]])
+    total = 2 * np.exp(2.0) + 2.0
+    ranked = -np.log(np.exp(2.0) / total)
+    each = (2 * np.log1p(np.exp(-2.0)) + 2 * np.log(2.0)) / 4
+    loss = skimming_loss(scores, LabelledBatch(batch, starts, ends))
+    assert loss.item() == pytest.approx(ranked + each, rel=1e-5)
+
+
+def test_words_begin_as_the_principal_components_of_a_models() -> None:
+    torch.manual_seed(0)
+    hidden = torch.randn(200, 3) @ torch.diag(torch.tensor([9.0, 3.0, 1.0])) + 5.0
+    found = first_words(hidden)
+    assert found.shape == (200, WIDTH)
+    assert found.std().item() == pytest.approx(0.5)
+    assert (found[:, 3:] == 0).all()
+    spread = found[:, :3].std(0)
+    assert (spread[:-1] > spread[1:]).all()
+
+
+def test_a_rare_word_piece_counts_more_than_a_common_one() -> None:
+    found = rarity(FEATURES, SMALL.vocabulary)
+    texts = [
+        set(FEATURES.token_ids[first + start : last - 1].tolist())
+        for first, start, last in zip(FEATURES.offsets[:-1], FEATURES.segment_starts, FEATURES.offsets[1:], strict=True)
+    ]
+    count = {piece: sum(piece in text for text in texts) for piece in range(SMALL.vocabulary)}
+    rare, common = min(count, key=count.__getitem__), max(count, key=count.__getitem__)
+    assert found[rare] == pytest.approx(max(np.log(40 / (1 + count[rare])), 0.05) / 5.0)
+    assert found[rare] > found[common] > 0
+
+
+def test_a_stopped_and_resumed_run_equals_an_unstopped_one_bit_for_bit(tmp_path: Path) -> None:
+    whole = SkimmerTrainer(network(), FEATURES, tmp_path / "whole", SETTINGS)
+    steps = whole.run()
+    for stop_after in (3, 8, None):
+        SkimmerTrainer(network(), FEATURES, tmp_path / "parts", SETTINGS).run(stop_after)
+    one, other = (read_file(tmp_path / each / "checkpoint" / "weights.safetensors") for each in ("whole", "parts"))
+    assert steps > 8
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_training_finds_the_answers(tmp_path: Path) -> None:
+    settings = SkimmingSettings(epochs=30, batch_size=8, learning_rate=1e-2, precision="f32", checkpoint_minutes=1e9)
+    SkimmerTrainer(network(), FEATURES, tmp_path, settings).run()
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
+
+
+def test_the_stages_train_a_skimmer_publish_it_beside_the_same_tensors_and_search_with_it(tmp_path: Path) -> None:
+    def trainer(*arguments: object) -> str:
+        done = CliRunner().invoke(app, ["--threads", "1", *map(str, arguments)])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    base, run, store = tmp_path / "base", tmp_path / "run", ModelStore(tmp_path / "store")
+    at = ("--store", store.root)
+    trainer("tiny-base", base, "--data", EXCERPT)
+    trainer("prepare", run, "--data", EXCERPT, "--base", base, "--held-out-share", 0.5)
+    trainer("finetune", run, "--base", base, "--epochs", 0.1)
+    trainer("export", run, *at, "--base", base, "--engine", "reference", "--calibration-windows", 4)
+    skimming = ("skim", run, "--epochs", 1, "--batch-size", 4)
+    assert "the same command goes on" in trainer(*skimming, "--stop-after", 1)
+    trainer(*skimming)
+    refused = CliRunner().invoke(app, ["search", str(run), "--store", str(store.root), "--input-drop", "0.5"])
+    assert (refused.exit_code, "no skimmer" in refused.stderr) == (1, True)
+    assert "published default@2" in trainer("add-skimmer", run, *at)
+    plain, skims = store.load("default@1"), store.load("default@2")
+    assert (plain.has_skimmer, skims.has_skimmer) == (False, True)
+    assert plain.manifest.files["model.safetensors"] == skims.manifest.files["model.safetensors"]
+    assert store.verify("default@2") == []
+    facts = skims.manifest.training["skimmer"]
+    assert isinstance(facts, dict)
+    assert facts["epochs"] == 1
+    search = ("search", run, *at, "--engine", "fake", "--questions", 2, "--exempt-tokens", 8, "--input-drop", 0.5)
+    trainer(*search, "--evaluations", 30)
+    rows = [json.loads(line) for line in (run / "search" / "evaluations.jsonl").read_text().splitlines()]
+    assert rows[0]["settings"]["input_drop"] == 0.5
+    assert rows[1]["input_ratio"] == 1.0
+    assert min(row["input_ratio"] for row in rows[1:]) < 0.6
+    trainer("table", run, *at, "--engine", "fake", "--questions", 2)
+    trainer("publish-table", run, *at)
+    published = store.load("default@3")
+    assert published.table.skims == any(point.configuration.input_ratio < 1 for point in published.table.points)
+    assert published.has_skimmer
