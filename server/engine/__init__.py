@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from server.engine.interface import Engine, EngineUnavailableError
-from server.engine.skimming import Skimmer, SkimmingEngine
+from server.engine.skimming import SkimmingEngine, make_skimmer
 from server.engine.threads import available_threads
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def create_engine(name: str, artifact: Artifact, *, threads: int = 0, precision:
     engine = _create(name, artifact, threads or available_threads(), precision)
     if not artifact.has_skimmer:
         return engine
-    return SkimmingEngine(engine, Skimmer(artifact.load_skimmer()), artifact.manifest.architecture)
+    return SkimmingEngine(engine, make_skimmer(artifact.load_skimmer()), artifact.manifest.architecture)
 
 
 def _create(name: str, artifact: Artifact, count: int, precision: str) -> Engine:

@@ -36,7 +36,7 @@ NEEDED = {
 
 BFLOAT16 = "avx512_bf16"
 
-_VERSION = 3
+_VERSION = 4
 _SEGMENTS = 2  # question and context
 _WIDEST_HEAD = 64  # columns
 _MOST_POSITIONS = 1 << 16  # pieces of a step are counted in 16 bits

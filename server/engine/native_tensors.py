@@ -226,12 +226,18 @@ class PackedTensors:
 
     def _plain(self, values: Array) -> int:
         """Address of a copy that begins with a cache line."""
-        memory = np.empty(values.nbytes + _LINE, dtype=np.uint8)
-        first = -memory.ctypes.data % _LINE
-        copy = memory[first : first + values.nbytes].view(values.dtype).reshape(values.shape)
-        copy[...] = values
+        copy = in_lines(values)
         self._memory.append(copy)
         return int(copy.ctypes.data)
+
+
+def in_lines(values: Array) -> Array:
+    """A copy that begins with a cache line, in C order."""
+    memory = np.empty(values.nbytes + _LINE, dtype=np.uint8)
+    first = -memory.ctypes.data % _LINE
+    copy = memory[first : first + values.nbytes].view(values.dtype).reshape(values.shape)
+    copy[...] = values
+    return copy
 
 
 def padded(count: int, step: int = BLOCK) -> int:

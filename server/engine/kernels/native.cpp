@@ -1,15 +1,16 @@
-// What native.py and reading/kernels.py call.  Shapes, ids and lengths are checked there, and that an encoder has one
-// call at a time; nothing here throws.
+// What native.py, skimming.py and reading/kernels.py call.  Shapes, ids and lengths are checked there, and that an
+// encoder has one call at a time; nothing here throws.
 #include <new>
 
 #include "encoder.h"
 #include "pieces.h"
+#include "skim.h"
 #include "spans.h"
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
 // Rises with every change of a structure or function below.
-EXPORTED int leeway_native_version() { return 3; }
+EXPORTED int leeway_native_version() { return 4; }
 
 // Sizes of the structures, for a comparison with those of the caller.
 EXPORTED int leeway_native_model_bytes() { return int(sizeof(leeway::Model)); }
@@ -112,4 +113,19 @@ EXPORTED void leeway_pieces_destroy(void* pieces) {
 EXPORTED int leeway_best_span(const float* start, const float* end, int size, int skipped, int count, int width,
                               leeway::BestSpan* found) {
     return leeway::best_span(start, end, size, skipped, count, width, *found);
+}
+
+// Floats of memory that `leeway_skim_scores` needs; 0 for numbers of tokens that it refuses.
+EXPORTED size_t leeway_skim_room(int asked, int count) {
+    if (!leeway::is_skimmable(asked, count)) return 0;
+    return leeway::Skimming({}, nullptr, asked, nullptr, count, nullptr).room();
+}
+
+// 1, or 0 for numbers of tokens that are none.  The parameters: skim.h.  May be called by many threads at once, each
+// with a `memory` of its own.
+EXPORTED int leeway_skim_scores(const leeway::SkimTensors* tensors, const int32_t* question, int asked,
+                                const int32_t* text, int count, float* memory, float* scores) {
+    if (!leeway::is_skimmable(asked, count)) return 0;
+    leeway::Skimming(*tensors, question, asked, text, count, memory).run(scores);
+    return 1;
 }
