@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.trainer.search import toy
-from trainer.search import GeneSpace
+from trainer.search import Evaluation, GeneSpace
 from trainer.search.record import RecordError, RecordWriter, read_record
 
 SETTINGS = {"levels": 6, "smallest": [3, 2, 1], "seed": 0}
@@ -32,6 +33,16 @@ def test_the_space_of_a_record_has_its_exempt_tokens_in_steps(tmp_path: Path) ->
     with RecordWriter(tmp_path / "e.jsonl", settings) as writer:
         writer.append(replace(SECOND, genes=(6, 3, 2)))
     assert read_record(tmp_path / "e.jsonl").space == GeneSpace(6, (3, 2, 2), exempt=2)
+
+
+def test_a_record_of_a_search_that_skims_says_what_the_first_layer_sees(tmp_path: Path) -> None:
+    settings = {"levels": 6, "smallest": [3, 2, 2], "input_drop": 0.5}
+    with RecordWriter(tmp_path / "e.jsonl", settings) as writer:
+        writer.append(Evaluation((3, 3, 2), 1.0, 50.0))
+    record = read_record(tmp_path / "e.jsonl")
+    assert record.space == GeneSpace(6, (3, 2, 2), skims=True)
+    written = json.loads((tmp_path / "e.jsonl").read_text().splitlines()[1])
+    assert (written["input_ratio"], written["ratios"]) == (0.5, [1.0, 0.666667])
 
 
 @pytest.mark.parametrize("cut", range(1, 40))

@@ -132,6 +132,46 @@ def test_no_layer_keeps_fewer_than_the_exempt_steps() -> None:
         GeneSpace(21, (13, 8, 2), exempt=3)
 
 
+def test_where_a_space_skims_the_first_gene_is_what_the_first_layer_sees() -> None:
+    space = GeneSpace(21, (7, 7, 5, 2), exempt=2, skims=True)
+    configuration = space.configuration((12, 12, 7, 2))
+    assert (configuration.id, configuration.input_ratio, configuration.exempt_tokens) == ("12-12-7-2", 10 / 19, 16)
+    assert configuration.ratios == (1.0, 0.5, 0.0)
+    assert (configuration.input_tokens(168), configuration.kept_tokens(96)) == (96, (96, 56, 16))
+    assert (space.layers, space.full) == (3, (21,) * 4)
+    assert space.configuration(space.full).is_full
+
+
+def test_the_space_of_a_drop_skims_down_to_what_the_input_drop_leaves() -> None:
+    assert GeneSpace.of_drop(6, 21, 0.4, exempt=2).smallest == (13, 8, 5, 3, 2, 2)
+    space = GeneSpace.of_drop(6, 21, 0.4, exempt=2, input_drop=0.7)
+    assert (space.smallest, space.skims) == ((7, 7, 7, 5, 3, 2, 2), True)
+    assert GeneSpace.of_drop(2, 4, 0.5, exempt=2, input_drop=0.9).smallest == (3, 2, 2)
+    with pytest.raises(ValueError, match="drops must be"):
+        GeneSpace.of_drop(3, 8, 0.5, input_drop=1.0)
+    with pytest.raises(ValueError, match="exempt"):
+        GeneSpace(21, (2, 2), exempt=2, skims=True)
+
+
+def test_a_search_that_skims_begins_with_constant_dropping_and_with_skimming_alone() -> None:
+    space = GeneSpace(6, (3, 3, 2, 1), skims=True)
+    constant = space.constant_ratios(6)
+    assert all(genes[0] == 6 for genes in constant)
+    assert constant[0] == space.full
+    assert space.skimmed() == ((5, 5, 5, 5), (4, 4, 4, 4), (3, 3, 3, 3))
+    assert toy.SPACE.skimmed() == ()
+    result = toy.run(toy.settings(evaluations=len(constant) + 3, space=space))
+    assert [each.genes for each in result.evaluations] == [*constant, *space.skimmed()]
+
+
+@pytest.mark.parametrize("searcher", ["evolution", "tpe"])
+def test_both_searchers_find_configurations_that_skim(searcher: str) -> None:
+    space = GeneSpace(6, (2, 2, 2, 1), skims=True)
+    found = toy.run(toy.settings(searcher, 40, space)).evaluations
+    assert len({each.genes for each in found}) == len(found) == 40
+    assert any(6 > each.genes[0] > each.genes[-1] for each in found)
+
+
 @pytest.mark.parametrize("genes", [(6, 6), (5, 6, 1), (7, 6, 1), (6, 1, 1)])
 def test_genes_outside_the_space_are_refused(genes: Genes) -> None:
     with pytest.raises(ValueError, match="genes must be"):
