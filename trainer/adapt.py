@@ -22,15 +22,22 @@ from trainer.features import Features
 from trainer.length_drop import LengthDrop, SubModel
 from trainer.loop import LoopSettings, SpanLoop
 from trainer.losses import keeping_loss, marginal_span_loss
-from trainer.network import PADDING_LOGIT, LengthAdaptiveMiniLM
+from trainer.network import PADDING_LOGIT, Batch, LengthAdaptiveMiniLM
 from trainer.precision import WorkingCopy
 from trainer.quantization_aware import QuantizedCopy
 from trainer.quantize import InputGrid
 from trainer.sandwich import DIRECTIONS, Logits, sandwich, taught_loss
+from trainer.skimming import SkimmedBatch, SkimmerNetwork, skim_batch
 from trainer.teacher_logits import TeacherLogits
 
 _STREAM = 2
 """Sets the draw of the subset apart from others with the same seed."""
+
+_SKIM_STREAM = 3
+"""Likewise the draws of what is left out before the first layer."""
+
+SKIM_EXEMPT = 16
+"""Tokens of a window that an input ratio does not count, as in the search (`--exempt-tokens`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +55,13 @@ class AdaptSettings(LoopSettings):
         teacher_weight: share of the teacher in the full pass's loss, 0 to 1; without a teacher it has no effect.
         temperature: of the divergence from the teacher.
         keeping_weight: of `trainer.losses.keeping_loss` beside the full pass's loss, where significance is learned.
+        input_drop: with a skimmer, the largest share of a window that is left out before the first layer: that of the
+            smallest sub-model, a random one draws it from 0 on.  None where nothing is skimmed.
         share: of the questions that are trained on, for ablations.
         start: digest of the weights started from, see `digest`; for the record.
         teacher: digest of the teacher's logits, or nothing; likewise.
         grids: digest of the grids of quantization-aware training, or nothing; likewise.
+        skimmer: digest of the skimmer's weights, or nothing; likewise.
 
     Raises:
         ValueError: a value outside its range.
@@ -68,10 +78,12 @@ class AdaptSettings(LoopSettings):
     teacher_weight: float = 0.5
     temperature: float = 2.0
     keeping_weight: float = 0.1
+    input_drop: float | None = None
     share: float = 1.0
     start: str = ""
     teacher: str = ""
     grids: str = ""
+    skimmer: str = ""
 
     def __post_init__(self) -> None:
         if self.direction not in DIRECTIONS:
@@ -80,6 +92,8 @@ class AdaptSettings(LoopSettings):
             raise ValueError(f"teacher_weight must be in [0, 1], got {self.teacher_weight}")
         if not self.temperature > 0.0:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
+        if self.input_drop is not None and not 0.0 < self.input_drop < 1.0:
+            raise ValueError(f"input_drop must be in (0, 1), got {self.input_drop}")
         if not 0.0 < self.share <= 1.0:
             raise ValueError(f"share must be in (0, 1], got {self.share}")
         self.length_drop(1)
@@ -97,6 +111,14 @@ class AdaptSettings(LoopSettings):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """One pass of a step: a sub-model, and what is left of the windows where they are skimmed."""
+
+    sub_model: SubModel
+    skimmed: SkimmedBatch | None = None
+
+
 class Adapter(SpanLoop):
     """One adaptation run in one folder, stopped and resumed at will.
 
@@ -107,6 +129,7 @@ class Adapter(SpanLoop):
         settings: of the stage.
         teacher: logits for every one of `features`, or None to learn from the labels alone.
         grids: of the inputs of every linear layer, to train quantization-aware, every pass; None to train without.
+        skimmer: trained, says what sub-models leave out before the first layer; None where nothing is.
         pad_id: word piece that fills a batch.
         device: where to compute.
     """
@@ -122,9 +145,12 @@ class Adapter(SpanLoop):
         *,
         teacher: TeacherLogits | None = None,
         grids: Mapping[str, InputGrid] | None = None,
+        skimmer: SkimmerNetwork | None = None,
         pad_id: int = 0,
         device: torch.device | None = None,
     ) -> None:
+        if (skimmer is None) != (settings.input_drop is None):
+            raise ValueError("a skimmer and an input drop go together")
         windows = subset(features, settings.share, settings.seed)
         copied = partial(QuantizedCopy, grids=grids) if grids else WorkingCopy
         super().__init__(
@@ -132,6 +158,7 @@ class Adapter(SpanLoop):
         )
         self.teacher = teacher if settings.teacher_weight > 0.0 else None
         self.drop = settings.length_drop(network.architecture.layers)
+        self.skimmer = skimmer.to(self.device).eval() if skimmer is not None else None
 
     def _gradients(self, indices: NDArray[np.int64]) -> Mapping[str, object]:
         batch = self._collate(indices)
@@ -139,10 +166,14 @@ class Adapter(SpanLoop):
         figures: dict[str, float] = {}
         scores: list[Tensor] = []
 
-        def run(sub_model: SubModel) -> Logits:
+        def run(one: _Pass) -> Logits:
+            inputs, model = batch.inputs if one.skimmed is None else one.skimmed.inputs, one.sub_model
             return self.working.network(  # type: ignore[no-any-return]  # a module's call is untyped
-                batch.inputs, sub_model.kept, protected=sub_model.protected, skipped=sub_model.skipped, scores=scores
+                inputs, model.kept, protected=model.protected, skipped=model.skipped, scores=scores
             )
+
+        def target(one: _Pass, whole: Logits) -> Logits:
+            return whole if one.skimmed is None else one.skimmed.of_whole(whole)
 
         def full_loss(logits: Logits) -> Tensor:
             loss = marginal_span_loss(logits[0], logits[1], batch.starts, batch.ends)
@@ -155,10 +186,31 @@ class Adapter(SpanLoop):
                 loss = loss + self.settings.keeping_weight * keeping
             return loss
 
-        passes = self.drop.sub_models(batch.inputs, self.step)
-        losses = sandwich(passes, run, full_loss, direction=self.settings.direction, pulled=self.working.pull_gradients)
+        losses = sandwich(
+            self._passes(batch.inputs),
+            run,
+            full_loss,
+            direction=self.settings.direction,
+            pulled=self.working.pull_gradients,
+            target=target,
+        )
         smallest, *random = losses.sub_models
         return {"loss": losses.mean, **figures, "full": losses.full, "smallest": smallest, "random": random}
+
+    def _passes(self, inputs: Batch) -> list[_Pass]:
+        """The full pass, then the smallest and the random ones; where windows are skimmed, on what is left of them."""
+        full, *others = self.drop.sub_models(inputs, self.step)
+        if self.skimmer is None or self.settings.input_drop is None:
+            return [_Pass(full), *map(_Pass, others)]
+        with torch.inference_mode():
+            scores = self.skimmer(inputs)
+        rng = np.random.default_rng((self.settings.seed, self.step, _SKIM_STREAM))
+        drops = [self.settings.input_drop, *rng.uniform(0.0, self.settings.input_drop, len(others) - 1)]
+        passes = [_Pass(full)]
+        for place, drop in enumerate(drops, start=1):
+            left = skim_batch(inputs, scores, 1.0 - drop, SKIM_EXEMPT)
+            passes.append(_Pass(self.drop.sub_models(left.inputs, self.step)[place], left))
+        return passes
 
     def _taught(self, batch: LabelledBatch, indices: NDArray[np.int64]) -> Logits | None:
         """The teacher's start and end logits of the batch, float32 ``[b, n]`` each."""

@@ -122,7 +122,9 @@ class TrainingLoop(ABC):
         self.optimizer = make_optimizer(self.network, settings.weight_decay)
         # the checkpoint is what defines a run; how often one is written does not
         # (what is not given leaves no trace, so that a new option does not disown older checkpoints)
-        self._identity = {k: v for k, v in asdict(settings).items() if k != "checkpoint_minutes" and v != ""}
+        self._identity = {
+            k: v for k, v in asdict(settings).items() if k != "checkpoint_minutes" and v not in ("", None)
+        }
         self._identity["windows"] = len(self.windows)
         self.step = load_checkpoint(folder / "checkpoint", self.network, self.optimizer, self._identity)
         self.dtype = computing_dtype(settings.precision, self.device)

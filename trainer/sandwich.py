@@ -77,13 +77,14 @@ def taught_loss(label_loss: Tensor, teacher: Logits, logits: Logits, weight: flo
     return (1.0 - weight) * label_loss + weight * temperature**2 * divergence(teacher, logits, temperature=temperature)
 
 
-def sandwich(
+def sandwich(  # noqa: PLR0913 - what a step is made of
     passes: Sequence[Pass],
     run: Callable[[Pass], Logits],
     full_loss: Callable[[Logits], Tensor],
     *,
     direction: str = "forward",
     pulled: Callable[[], None] | None = None,
+    target: Callable[[Pass, Logits], Logits] | None = None,
 ) -> PassLosses:
     """Accumulate the gradients of one step.
 
@@ -93,6 +94,7 @@ def sandwich(
         full_loss: loss of the full model, from its logits.
         direction: of the `divergence` of a sub-model from the full one, whose logits are held fixed.
         pulled: called after each backward pass, to move gradients out of low precision.
+        target: what a sub-model is to learn of the full one's logits, where its own have another shape; None: all.
     """
     weight = 1.0 / len(passes)
     logits = run(passes[0])
@@ -104,7 +106,8 @@ def sandwich(
     if pulled:
         pulled()
     for sub_model in passes[1:]:
-        loss = divergence(fixed, run(sub_model), direction)
+        wanted = fixed if target is None else target(sub_model, fixed)
+        loss = divergence(wanted, run(sub_model), direction)
         torch.autograd.backward(loss * weight)
         losses.append(loss.detach())
         if pulled:

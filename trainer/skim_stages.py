@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from model_store import ModelStore
@@ -23,6 +22,7 @@ from trainer.skimming import (
     SkimmerTrainer,
     SkimmingSettings,
     first_words,
+    load_skimmer,
     rarity,
     skimmer_tensors,
 )
@@ -82,9 +82,7 @@ def add_skimmer(  # noqa: PLR0913, PLR0917 - as above
     """Publish a new version of the model with the skimmer: its Pareto table stays until the next search."""
     artifact = ModelStore(store).load(model)
     weights = run / of / "weights.safetensors"
-    state = read_file(weights)
-    network = SkimmerNetwork(torch.zeros_like(state["word.weight"]), torch.zeros_like(state["rarity"]), seed=0)
-    network.load_state_dict(state)
+    network = load_skimmer(weights)
     progress = json.loads((run / of / "checkpoint" / "progress.json").read_text(encoding="utf-8"))
     facts = {**progress["settings"], "steps": progress["step"], "weights": digest(weights)}
     models = ModelStore(target or store)

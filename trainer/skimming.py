@@ -6,7 +6,7 @@ computes the same in numpy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model_store import Tensors
+from model_store import LengthConfiguration, Tensors
 from model_store.skimmer import DILATIONS, HEADS, QUESTION_TAPS, TAPS, WIDTH
+from server.engine.skimming import kept_places, text_tokens
 from trainer.batches import LabelledBatch, collate
 from trainer.features import Features
 from trainer.loop import LoopSettings, TrainingLoop, to_device
-from trainer.network import Batch
+from trainer.network import PADDING_LOGIT, Batch
 from trainer.quantize import quantize_rows
+from trainer.tensor_files import read_file
 
 UNREAD = -10000.0
 """Score of what is no token of the text; its probability is 0."""
@@ -105,6 +107,47 @@ def text_of(batch: Batch) -> Tensor:
     return (places >= batch.segment_starts[:, None]) & (places < batch.lengths[:, None] - 1)
 
 
+@dataclass(frozen=True, slots=True)
+class SkimmedBatch:
+    """What is left of the windows of a batch.
+
+    Attributes:
+        inputs: shorter windows, padded anew.
+        places: int64 ``[b, k]``, where their tokens stood in the whole windows; 0 at padding.
+    """
+
+    inputs: Batch
+    places: Tensor
+
+    def of_whole(self, logits: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """`logits` of the whole windows, ``[b, n]`` each, at what is left of them, ``[b, k]`` each."""
+        padding = ~self.inputs.real
+        return tuple(each.gather(1, self.places).masked_fill(padding, PADDING_LOGIT) for each in logits)
+
+
+def skim_batch(batch: Batch, scores: Tensor, share: float, exempt_tokens: int) -> SkimmedBatch:
+    """What a configuration with this `input_ratio` leaves of a batch, by the rule of `server.engine.skimming`.
+
+    Args:
+        batch: whole windows.
+        scores: float32 ``[b, n]``, of `SkimmerNetwork`.
+        share: the input ratio.
+        exempt_tokens: of a window, that it does not count.
+    """
+    configuration = LengthConfiguration("skimming", (1.0,), exempt_tokens, share)
+    of_tokens, rows = scores.detach().float().cpu().numpy(), []
+    for row, (length, start) in enumerate(zip(batch.lengths.tolist(), batch.segment_starts.tolist(), strict=True)):
+        text = of_tokens[row, start : length - 1]
+        rows.append(kept_places(text, start, min(text_tokens(length, start, configuration), len(text))))
+    lengths = torch.tensor([len(row) for row in rows])
+    places = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)
+    for row, kept in enumerate(rows):
+        places[row, : len(kept)] = torch.from_numpy(kept)
+    places = places.to(batch.token_ids.device)
+    inputs = Batch(batch.token_ids.gather(1, places), batch.segment_starts, lengths.to(batch.lengths.device))
+    return SkimmedBatch(inputs, places)
+
+
 def skimming_loss(scores: Tensor, batch: LabelledBatch) -> Tensor:
     """How unlikely the answers' tokens are, of all tokens of their text and each by itself.
 
@@ -183,6 +226,22 @@ def rarity(features: Features, vocabulary: int) -> Tensor:
     for window, start in enumerate(features.offsets[:-1] + features.segment_starts):
         texts[np.unique(features.token_ids[start : ends[window] - 1])] += 1
     return torch.from_numpy(np.log(len(features) / texts).clip(0.05) / _RARITY_SCALE).float()
+
+
+def load_skimmer(path: Path) -> SkimmerNetwork:
+    """The network of the weights in `path`, as ``skim`` writes them.
+
+    Raises:
+        OSError: no such file.
+        ValueError: damaged, or of another network.
+    """
+    state = read_file(path)
+    try:
+        network = SkimmerNetwork(torch.zeros_like(state["word.weight"]), torch.zeros_like(state["rarity"]), seed=0)
+        network.load_state_dict(state)
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(f"{path} holds no skimmer: {error!s:.200}") from error
+    return network
 
 
 def skimmer_tensors(network: SkimmerNetwork) -> Tensors:

@@ -25,6 +25,7 @@ from trainer.precision import computing_device, computing_dtype
 from trainer.pretrained import load_pretrained, load_weights, resolve_checkpoint, run_architecture, save_weights
 from trainer.relate import Relater, RelateSettings
 from trainer.restore import restore as restore_weights
+from trainer.skimming import load_skimmer
 from trainer.teacher import Teacher, TeacherNetwork, TeacherRunner, TeachSettings, load_teacher
 from trainer.teacher_logits import TeacherLogits, write_logits
 from trainer.tensor_files import digest, read_file
@@ -124,6 +125,12 @@ def adapt(  # noqa: PLR0913, PLR0917 - as above
         float, typer.Option(help="The teacher's share of the full pass's loss.")
     ] = _ADAPT.teacher_weight,
     temperature: Annotated[float, typer.Option(help="Of the divergence from the teacher.")] = _ADAPT.temperature,
+    skimmer: Annotated[
+        Path | None, typer.Option(help="weights.safetensors of skim: sub-models leave out text before the first layer.")
+    ] = None,
+    input_drop: Annotated[
+        float, typer.Option(help="With a skimmer, the largest share of a window that is left out so.")
+    ] = 0.7,
     share: Annotated[float, typer.Option(help="Of the questions to train on, for ablations.")] = _ADAPT.share,
     smoothing: Smoothing = CALIBRATION.smoothing,
     calibration_windows: CalibrationWindows = CALIBRATION.windows,
@@ -152,12 +159,14 @@ def adapt(  # noqa: PLR0913, PLR0917 - as above
         protect=protect,
         teacher_weight=teacher_weight,
         temperature=temperature,
+        input_drop=input_drop if skimmer else None,
         share=share,
         seed=seed,
         precision=precision,
         checkpoint_minutes=checkpoint_minutes,
         start=digest(weights),
         teacher=digest(teacher) if teacher else "",
+        skimmer=digest(skimmer) if skimmer else "",
     )
     network = load_weights(weights, run_architecture(run, resolve_checkpoint(base)))
     features = Features.load(run / "features.npz")
@@ -169,7 +178,10 @@ def adapt(  # noqa: PLR0913, PLR0917 - as above
         inputs = grids_of_run(path, network, features, calibration, settings.start).inputs
         settings = replace(settings, grids=digest(path))
         metadata = {GRIDS_KEY: settings.grids}
-    adapter = Adapter(network, features, run / name, settings, teacher=logits, grids=inputs, device=where)
+    reader = load_skimmer(skimmer) if skimmer else None
+    adapter = Adapter(
+        network, features, run / name, settings, teacher=logits, grids=inputs, skimmer=reader, device=where
+    )
     _finish(adapter, run / name, stop_after, metadata)
 
 

@@ -272,13 +272,29 @@ def skim(window: WindowTokens, configuration: LengthConfiguration, skimmer: Toke
     """
     ids, start = window.token_ids, window.segment_start
     text = ids[start:-1]
-    wanted = max(configuration.input_tokens(len(ids)) - start - 1, SHORTEST_TEXT)
+    wanted = text_tokens(len(ids), start, configuration)
     if wanted >= len(text):
         return SkimmedWindow(ids, start, np.arange(len(ids)))
     question = ids[1 : start - 1] if start > 2 else ids[:1]
-    kept = chosen_tokens(skimmer.scores(question, text), wanted)
-    places = np.concatenate([np.arange(start), start + kept, [len(ids) - 1]])
+    places = kept_places(skimmer.scores(question, text), start, wanted)
     return SkimmedWindow(np.ascontiguousarray(ids[places]), start, places)
+
+
+def text_tokens(length: int, segment_start: int, configuration: LengthConfiguration) -> int:
+    """Tokens of the text that `configuration` leaves of a window of `length` tokens; more than there are: all."""
+    return max(configuration.input_tokens(length) - segment_start - 1, SHORTEST_TEXT)
+
+
+def kept_places(scores: FloatArray, segment_start: int, count: int) -> NDArray[np.int64]:
+    """Places in the window of what is left of it: all but the text's tokens, of which `count` stay.
+
+    Args:
+        scores: float32 ``[n]``, of the tokens of the text.
+        segment_start: index in the window of the first of them.
+        count: at most n.
+    """
+    text = segment_start + chosen_tokens(scores, count)
+    return np.concatenate([np.arange(segment_start), text, [segment_start + len(scores)]])
 
 
 def _whole(count: int, places: NDArray[np.int64], found: WindowLogits) -> WindowLogits:

@@ -10,25 +10,31 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from model_store import ModelStore
+from model_store import LengthConfiguration, ModelStore
 from model_store.skimmer import WIDTH, validate_skimmer
-from server.engine.skimming import Skimmer
-from tests.trainer.helpers import EXCERPT, SMALL, random_batch
-from trainer.batches import LabelledBatch
+from server.engine.skimming import Skimmer, skim
+from tests.trainer.helpers import EXCERPT, SMALL, random_batch, random_network
+from tests.trainer.models import Tokens
+from trainer.adapt import Adapter, AdaptSettings
+from trainer.batches import LabelledBatch, collate
 from trainer.cli import app
 from trainer.features import Features
+from trainer.network import PADDING_LOGIT
 from trainer.skimming import (
     UNREAD,
+    SkimmedBatch,
     SkimmerNetwork,
     SkimmerTrainer,
     SkimmingSettings,
     first_words,
+    load_skimmer,
     rarity,
+    skim_batch,
     skimmer_tensors,
     skimming_loss,
     text_of,
 )
-from trainer.tensor_files import read_file
+from trainer.tensor_files import read_file, write_file
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -123,6 +129,76 @@ def test_a_rare_word_piece_counts_more_than_a_common_one() -> None:
     rare, common = min(count, key=count.__getitem__), max(count, key=count.__getitem__)
     assert found[rare] == pytest.approx(max(np.log(40 / (1 + count[rare])), 0.05) / 5.0)
     assert found[rare] > found[common] > 0
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 1.0])
+def test_what_training_leaves_of_a_batch_is_what_serving_leaves_of_each_window(share: float) -> None:
+    trained = network().eval()
+    tensors = skimmer_tensors(trained)
+    trained.word.weight.data.copy_(torch.from_numpy(tensors["word"] * tensors["word.scale"][:, None]))
+    batch = random_batch([60, 11, 33, 41], width=64)
+    with torch.inference_mode():
+        left = skim_batch(batch, trained(batch), share, exempt_tokens=16)
+    configuration = LengthConfiguration("c01", (1.0,), 16, share)
+    for row, (length, start) in enumerate(zip(batch.lengths.tolist(), batch.segment_starts.tolist(), strict=True)):
+        ids = batch.token_ids[row, :length].numpy().astype(np.int32)
+        wanted = skim(Tokens(ids, start), configuration, Skimmer(tensors))
+        count = int(left.inputs.lengths[row])
+        assert left.inputs.token_ids[row, :count].tolist() == wanted.token_ids.tolist()
+        assert left.places[row, :count].tolist() == wanted.places.tolist()
+    assert left.inputs.segment_starts.tolist() == batch.segment_starts.tolist()
+
+
+def test_logits_of_whole_windows_are_taken_where_the_tokens_stood_and_padding_stays_padding() -> None:
+    left = SkimmedBatch(random_batch([3, 2], width=3), torch.tensor([[0, 2, 4], [1, 3, 0]]))
+    (found,) = left.of_whole([torch.tensor([[0.0, 1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0, 9.0]])])
+    assert found.tolist() == [[0.0, 2.0, 4.0], [6.0, 8.0, PADDING_LOGIT]]
+
+
+def adapting(folder: Path, start_seed: int = 0) -> Adapter:
+    settings = AdaptSettings(
+        epochs=2, batch_size=8, learning_rate=1e-3, precision="f32", checkpoint_minutes=1e9, input_drop=0.6
+    )
+    return Adapter(random_network(seed=start_seed, scale=0.1), FEATURES, folder, settings, skimmer=network())
+
+
+def test_an_adaptation_that_skims_is_resumed_bit_for_bit_and_leaves_the_skimmer_alone(tmp_path: Path) -> None:
+    whole = adapting(tmp_path / "whole")
+    whole.run()
+    adapting(tmp_path / "parts").run(4)
+    adapting(tmp_path / "parts", start_seed=9).run()
+    one, other = (read_file(tmp_path / each / "checkpoint" / "weights.safetensors") for each in ("whole", "parts"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert whole.skimmer is not None
+    assert all(torch.equal(a, b) for a, b in zip(whole.skimmer.parameters(), network().parameters(), strict=True))
+
+
+def test_sub_models_of_such_an_adaptation_see_less_of_the_text_the_smallest_the_least(tmp_path: Path) -> None:
+    loop = adapting(tmp_path)
+    batch = collate(FEATURES, np.arange(8), 0).inputs
+    full, smallest, *others = loop._passes(batch)
+    assert full.skimmed is None
+    assert smallest.skimmed is not None
+    counts = [one.skimmed.inputs.lengths for one in others if one.skimmed is not None]
+    assert len(counts) == 2
+    assert all((smallest.skimmed.inputs.lengths <= each).all() for each in counts)
+    assert (smallest.skimmed.inputs.lengths < batch.lengths).any()
+    kept = smallest.sub_model.kept
+    assert kept is not None
+    assert (kept[0] <= smallest.skimmed.inputs.lengths).all()
+
+
+def test_a_skimmer_without_an_input_drop_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="go together"):
+        Adapter(random_network(), FEATURES, tmp_path, AdaptSettings(), skimmer=network())
+    with pytest.raises(ValueError, match="input_drop"):
+        AdaptSettings(input_drop=1.0)
+
+
+def test_a_file_that_holds_no_skimmer_is_refused(tmp_path: Path) -> None:
+    write_file({"rarity": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="no skimmer"):
+        load_skimmer(tmp_path / "other.safetensors")
 
 
 def test_a_stopped_and_resumed_run_equals_an_unstopped_one_bit_for_bit(tmp_path: Path) -> None:
