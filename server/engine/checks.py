@@ -13,8 +13,9 @@ def check_call(architecture: Architecture, windows: Sequence[WindowTokens], conf
     """The checks that `interface.Engine.run` promises.
 
     Raises:
-        ValueError: no window, a configuration of another depth, a window that is empty or longer than the
-            model's positions, or a token id outside the vocabulary.
+        ValueError: no window, a configuration of another depth or one that skims (with a skimmer there is an engine
+            around this one, `server.engine.skimming`, which leaves the rest to it), a window that is empty or longer
+            than the model's positions, or a token id outside the vocabulary.
     """
     if not windows:
         raise ValueError("no window")
@@ -23,6 +24,8 @@ def check_call(architecture: Architecture, windows: Sequence[WindowTokens], conf
             f"length configuration {configuration.id!r} has {len(configuration.ratios)} layers, "
             f"the model {architecture.layers}"
         )
+    if configuration.input_ratio < 1.0:
+        raise ValueError(f"length configuration {configuration.id!r} skims the text; the model has no skimmer")
     for window in windows:
         ids = window.token_ids
         if not 0 < len(ids) <= architecture.positions:

@@ -91,7 +91,8 @@ class Engine(Protocol):
 
         Raises:
             ValueError: no window, a window longer than the model's positions, a token id outside the
-                vocabulary, or a configuration with another number of layers than the model's.
+                vocabulary, or a configuration with another number of layers than the model's, or one that
+                skims where the model has no skimmer.
         """
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from ctypes import CDLL, Structure, byref, c_int, c_size_t, c_void_p
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -244,7 +244,7 @@ class SkimmingEngine:
 
     def warm_up(self, configurations: Sequence[LengthConfiguration]) -> None:
         """As the engine inside does it: what a configuration leaves of a window is a shorter window."""
-        self._engine.warm_up(configurations)
+        self._engine.warm_up([_afterwards(each) for each in configurations])
 
     def close(self) -> None:
         """Close the engine inside."""
@@ -254,10 +254,11 @@ class SkimmingEngine:
         """Logits of `windows`; raises as the interface says."""
         if configuration.input_ratio == 1.0:
             return self._engine.run(windows, configuration)
-        check_call(self._architecture, windows, configuration)
         began = time.monotonic_ns()
+        rest = _afterwards(configuration)
+        check_call(self._architecture, windows, rest)
         skimmed = [skim(window, configuration, self._skimmer) for window in windows]
-        result = self._engine.run(skimmed, configuration)
+        result = self._engine.run(skimmed, rest)
         logits = tuple(
             _whole(len(window.token_ids), left.places, found)
             for window, left, found in zip(windows, skimmed, result.logits, strict=True)
@@ -278,6 +279,11 @@ def skim(window: WindowTokens, configuration: LengthConfiguration, skimmer: Toke
     question = ids[1 : start - 1] if start > 2 else ids[:1]
     places = kept_places(skimmer.scores(question, text), start, wanted)
     return SkimmedWindow(np.ascontiguousarray(ids[places]), start, places)
+
+
+def _afterwards(configuration: LengthConfiguration) -> LengthConfiguration:
+    """What is left of `configuration` to do once a text is skimmed."""
+    return replace(configuration, input_ratio=1.0)
 
 
 def text_tokens(length: int, segment_start: int, configuration: LengthConfiguration) -> int:

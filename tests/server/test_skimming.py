@@ -15,6 +15,7 @@ from model_store import LengthConfiguration, ModelStore, full_configuration
 from model_store.skimmer import SHORTEST_TEXT
 from server.engine import create_engine
 from server.engine.interface import EngineInfo, EngineResult, WindowLogits, WindowTokens
+from server.engine.native import obstacle
 from server.engine.skimming import LEFT_OUT_LOGIT, Skimmer, SkimmingEngine, skim
 from tests.model_store.tiny_artifact import TINY, WORDS, publish_skimming, publish_tiny, tiny_skimmer
 from tests.trainer.models import Tokens
@@ -131,6 +132,17 @@ def test_whatever_the_lengths_no_more_is_left_than_there_was(question: int, text
 def test_an_unknown_word_piece_is_refused_before_it_is_looked_up(bad: int) -> None:
     with pytest.raises(ValueError, match="vocabulary"):
         SkimmingEngine(Spy(), SKIMMER, TINY).run([window([*some_text(30), bad])], HALF)
+
+
+@pytest.mark.parametrize("name", ["native", "reference", "openvino", "fake"])
+def test_a_model_without_a_skimmer_refuses_to_skim(tmp_path: Path, name: str) -> None:
+    publish_tiny(tmp_path)
+    if name == "native" and obstacle():
+        pytest.skip(obstacle())
+    engine = create_engine(name, ModelStore(tmp_path).load("tiny"), threads=1)
+    with pytest.raises(ValueError, match="no skimmer"):
+        engine.run([window(some_text(30))], HALF)
+    engine.close()
 
 
 def test_an_equal_word_piece_counts_by_its_rarity() -> None:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # From one default model to the next, where nothing is left of the runs but the published artifacts: default@3 was adapted
-# further with a bilinear significance, and a quarter of default@2 mixed in, which made the weights of default@5 (and of
-# default@4, whose table was searched without exempt tokens; it is in the history only).
+# further with a bilinear significance, and a quarter of default@2 mixed in, which made the weights of default@6 (and of
+# default@5 and default@4, whose tables were searched without a skimmer and without exempt tokens; they are in the history).
 #
 #   TRAIN=squad-train-v1.1.json.gz DEV=squad-dev-v1.1.json.gz BASE=all-MiniLM-L6-v2 sh trainer/runs/onward.sh
 #
@@ -28,9 +28,13 @@ python -m trainer average "$RUN" --of adapted --of restored-2 --share 3 --share 
 [ -d "$RUN/store/draft/1" ] || python -m trainer export "$RUN" --weights-of final \
     --store "$RUN/store" --base "$BASE" --name draft \
     --calibration-drop 0.4 --engine "$ENGINE"
-python -m trainer search "$RUN" --store "$RUN/store" --model draft --evaluations 200 --questions 300 --engine "$ENGINE" \
-    --exempt-tokens 16
-python -m trainer table "$RUN" --store "$RUN/store" --model draft --candidates 18 --points 14 --questions 1500 \
+[ -f "$RUN/skimmer/weights.safetensors" ] || python -m trainer skim "$RUN" --start "$RUN/final/weights.safetensors"
+for model in draft float; do
+    [ -d "$RUN/store/$model/2" ] || python -m trainer add-skimmer "$RUN" --store "$RUN/store" --model "$model"
+done
+python -m trainer search "$RUN" --store "$RUN/store" --model draft --evaluations 200 --questions 400 --engine "$ENGINE" \
+    --exempt-tokens 16 --input-drop 0.7
+python -m trainer table "$RUN" --store "$RUN/store" --model draft --candidates 24 --points 16 --questions 1500 \
     --engine "$ENGINE" ${DEV:+--report-dev "$DEV"}
 python -m trainer compare-float "$RUN" --store "$RUN/store" --model draft --questions 1000 \
     --engine "$ENGINE" --float-engine openvino

@@ -15,7 +15,10 @@ python -m trainer finetune "$RUN" --base "$RUN/base" --epochs 4 --batch-size 8 -
 python -m trainer finetune "$RUN" --base "$RUN/base" --epochs 4 --batch-size 8
 python -m trainer export "$RUN" --store "$RUN/store" --base "$RUN/base" --name tiny
 python -m trainer export "$RUN" --store "$RUN/store" --base "$RUN/base" --name tiny-float --scheme none
-python -m trainer search "$RUN" --store "$RUN/store" --model tiny --evaluations 6 --questions 4
+python -m trainer skim "$RUN" --epochs 2 --batch-size 8
+python -m trainer add-skimmer "$RUN" --store "$RUN/store" --model tiny
+python -m trainer add-skimmer "$RUN" --store "$RUN/store" --model tiny-float
+python -m trainer search "$RUN" --store "$RUN/store" --model tiny --evaluations 6 --questions 4 --input-drop 0.5
 python -m trainer table "$RUN" --store "$RUN/store" --model tiny --questions 6
 python -m trainer compare-float "$RUN" --store "$RUN/store" --model tiny --float-model tiny-float --questions 6
 leeway models verify tiny --store "$RUN/store"

@@ -41,13 +41,15 @@ def summary(record: Record) -> list[str]:
 
 
 def table_lines(table: ParetoTable) -> list[str]:
-    """One line per point, cheapest first, and a warning where there are few."""
+    """One line per point, cheapest first, input ratios before the layers'; and a warning where there are few."""
     full = table.full.macs
     lines = []
     for point in table.points:
         low, high = point.held_out_f1_interval or (point.held_out_f1, point.held_out_f1)
         dev = "" if point.dev_f1 is None else f"  dev F1 {point.dev_f1:.2f}"
         ratios = ", ".join(f"{ratio:.3f}" for ratio in point.configuration.ratios)
+        if table.skims:
+            ratios = f"{point.configuration.input_ratio:.3f}: {ratios}"
         lines.append(
             f"  {point.id:>4}  {point.macs / full:6.1%} of full  F1 {point.held_out_f1:.2f} [{low:.2f}, {high:.2f}]"
             f"  EM {point.held_out_exact_match:.2f}{dev}  ({ratios})"
