@@ -84,6 +84,20 @@ def compare_areas(found: Sequence[Evaluation], baseline: Sequence[Evaluation]) -
     return AreaComparison(area_under_frontier(found, low, high), area_under_frontier(baseline, low, high), low, high)
 
 
+def apart(front: Sequence[Evaluation], least: float) -> tuple[Evaluation, ...]:
+    """Of points of `front` whose costs differ by less than `least` the last, which scores best; the dearest stays.
+
+    Args:
+        front: non-dominated, cheapest first.
+        least: difference of cost.
+    """
+    chosen: list[Evaluation] = []
+    for each in reversed(front):
+        if not chosen or chosen[-1].cost - each.cost >= least:
+            chosen.append(each)
+    return tuple(reversed(chosen))
+
+
 def thin(front: Sequence[Evaluation], count: int) -> tuple[Evaluation, ...]:
     """At most `count` well-spread points of `front`, in its order; the first and the last always stay.
 

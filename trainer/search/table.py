@@ -11,12 +11,15 @@ from model_store import LengthConfiguration, ParetoPoint, ParetoTable
 from model_store.pareto import FULL
 from reading import QuestionScores, paired_bootstrap
 from trainer.search.core import CostFunction
-from trainer.search.front import Evaluation, non_dominated, thin
+from trainer.search.front import Evaluation, apart, non_dominated, thin
 from trainer.search.genes import Genes, GeneSpace
 
 RESAMPLES = 2000
 WANTED_POINTS = 12
 """Fewer points than this make a coarse dial."""
+
+LEAST_STEP = 0.005
+"""Of the full cost, between two points of a table: what lies closer cannot be told apart by its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,8 @@ def make_table(
 ) -> ParetoTable:
     """The table of what is not dominated in MACs and re-scored F1, and of `full`, which always stays.
 
+    Points that differ by less than `LEAST_STEP` of the full cost take the same time: only the best of them is in.
+
     Args:
         space: of the genes.
         rescored: with `full` among them.
@@ -112,7 +117,7 @@ def make_table(
     scored = [Evaluation(each.genes, macs_of(space.configuration(each.genes)), each.f1) for each in rescored]
     full = next(each for each in scored if each.genes == space.full)
     front = [each for each in non_dominated(scored) if each.cost < full.cost]
-    kept = thin([*front, full], points)
+    kept = thin([*apart(front, LEAST_STEP * full.cost), full], points)
     names = [f"c{number:02d}" for number in range(len(kept) - 1, 0, -1)] + [FULL]
     made = [_point(space, name, each, by_genes[each.genes]) for name, each in zip(names, kept, strict=True)]
     return ParetoTable(tuple(made), float(real_length))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.search import Evaluation, area_under_frontier, non_dominated, thin
-from trainer.search.front import compare_areas
+from trainer.search.front import apart, compare_areas
 
 FRONT = [Evaluation((1,), 1.0, 10.0), Evaluation((2,), 2.0, 20.0), Evaluation((4,), 4.0, 30.0)]
 numbers = st.integers(1, 8).map(float)
@@ -66,3 +66,10 @@ def test_thinning_gives_as_many_as_it_may(given_: list[Evaluation], count: int) 
     assert len(kept) == min(count, len(front))
     assert set(kept) <= set(front)
     assert (kept[0], kept[-1]) == (front[0], front[-1])
+
+
+def test_of_points_that_cost_nearly_the_same_the_best_is_kept_and_the_dearest_always() -> None:
+    front = tuple(Evaluation((place,), cost, place) for place, cost in enumerate((1.0, 1.02, 1.5, 1.55, 1.59, 2.0)))
+    assert [each.cost for each in apart(front, 0.05)] == [1.02, 1.5, 1.59, 2.0]
+    assert apart(front, 0.0) == front
+    assert apart((), 0.05) == ()
