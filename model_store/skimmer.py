@@ -19,7 +19,6 @@ from model_store.tensors import (
     TensorSpec,
     check_layout_of_file,
     read_tensors_of,
-    validate_tensors_of,
     write_tensors_of,
 )
 
@@ -102,11 +101,6 @@ def read_skimmer(path: Path, vocabulary: int) -> Tensors:
 def check_skimmer_file(path: Path, vocabulary: int) -> None:
     """Check what can be checked without reading the data; raises as `model_store.tensors.check_tensor_file`."""
     check_layout_of_file(path, skimmer_layout(vocabulary))
-
-
-def validate_skimmer(tensors: Mapping[str, NDArray[Any]], vocabulary: int) -> None:
-    """Check names, types, shapes and values; raises as `model_store.tensors.validate_tensors`."""
-    validate_tensors_of(tensors, skimmer_layout(vocabulary))
 
 
 def chosen_tokens(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:

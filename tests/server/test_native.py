@@ -22,19 +22,9 @@ from tests.trainer.models import DROPPING, EDGES, EXEMPTING, FULL, SHAPE, answer
 from tests.trainer.test_parity import assert_alike
 from trainer.quantize import observe
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
+pytestmark = pytest.mark.usefixtures("one_torch_thread", "level")
 
-LEVELS = [level for level in native._levels() if NATIVE_LIBRARIES[level].exists()]
 PACKED = {"avx512": (64, 4), "avx2": (16, 2)}
-
-
-@pytest.fixture(autouse=True, params=LEVELS or [""])
-def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The one that the engine takes."""
-    name = str(request.param)
-    if name:
-        monkeypatch.setattr(native, "NEEDED", {name: NEEDED[name]})
-    return name
 
 
 Maker = Callable[[str], Engine]
@@ -71,7 +61,7 @@ def test_native_computes_what_the_reference_computes(
         assert_alike(answer(engine, tokens, configuration), expected, configuration)
 
 
-no_bfloat16 = obstacle() or LEVELS[0] != "avx512" or lacking((BFLOAT16,))
+no_bfloat16 = obstacle() or native._level() != "avx512" or lacking((BFLOAT16,))
 with_bfloat16 = pytest.mark.skipif(bool(no_bfloat16), reason="no AVX512-BF16 here")
 
 

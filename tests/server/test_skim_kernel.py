@@ -10,25 +10,16 @@ from numpy.typing import NDArray
 
 from model_store.skimmer import skimmer_layout
 from model_store.tensors import Tensors
-from server.engine import NATIVE_LIBRARIES, native
-from server.engine.native import NEEDED, obstacle, usable_library
+from server.engine import native
+from server.engine.native import obstacle, usable_library
 from server.engine.skimming import CompiledSkimmer, FloatArray, Skimmer, make_skimmer
 
 VOCABULARY = 400
-LEVELS = [level for level in native._levels() if NATIVE_LIBRARIES[level].exists()]
 
+pytestmark = pytest.mark.usefixtures("level")
 runs_here = pytest.mark.skipif(usable_library() is None, reason=f"native: {obstacle()}")
 
 Ids = NDArray[np.int32]
-
-
-@pytest.fixture(autouse=True, params=LEVELS or [""])
-def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The one whose library is loaded."""
-    name = str(request.param)
-    if name:
-        monkeypatch.setattr(native, "NEEDED", {name: NEEDED[name]})
-    return name
 
 
 def random_tensors(seed: int, scale: float = 0.1) -> Tensors:

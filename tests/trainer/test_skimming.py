@@ -11,7 +11,8 @@ import torch
 from typer.testing import CliRunner
 
 from model_store import LengthConfiguration, ModelStore
-from model_store.skimmer import WIDTH, validate_skimmer
+from model_store.skimmer import WIDTH, skimmer_layout
+from model_store.tensors import validate_tensors_of
 from server.engine.skimming import Skimmer, skim
 from tests.trainer.helpers import EXCERPT, SMALL, random_batch, random_network
 from tests.trainer.models import Tokens
@@ -74,7 +75,7 @@ def network(seed: int = 0) -> SkimmerNetwork:
 def test_numpy_scores_what_torch_was_trained_to_score_whatever_padding_stands_beside() -> None:
     trained = network().eval()
     tensors = skimmer_tensors(trained)
-    validate_skimmer(tensors, SMALL.vocabulary)
+    validate_tensors_of(tensors, skimmer_layout(SMALL.vocabulary))
     with torch.no_grad():
         trained.word.weight.copy_(torch.from_numpy(tensors["word"] * tensors["word.scale"][:, None]))
     batch = random_batch([60, 9, 33, 41], width=64)
