@@ -48,9 +48,11 @@ class SearchSettings:
             included: its first population, with what only skims where the space does, and the baseline that it must
             beat.
         offspring: of `evolution`, mutations per round and as many cross-overs.
+        known_good: what an earlier search found good, say of the same model before more training: joins the
+            first population.
 
     Raises:
-        ValueError: an unknown searcher, or a number that is too small.
+        ValueError: an unknown searcher, a number that is too small, or genes of another space.
     """
 
     space: GeneSpace
@@ -58,12 +60,15 @@ class SearchSettings:
     evaluations: int = 300
     constant_ratios: int = 22
     offspring: int = 30
+    known_good: tuple[Genes, ...] = ()
 
     def __post_init__(self) -> None:
         if self.searcher not in SEARCHERS:
             raise ValueError(f"there is no searcher {self.searcher!r}; the searchers are {', '.join(SEARCHERS)}")
         if self.evaluations < 2 or self.constant_ratios < 2 or self.offspring < 1:
             raise ValueError("a search needs 2 evaluations, 2 constant ratios and 1 offspring at least")
+        for genes in self.known_good:
+            self.space.check(genes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,7 @@ def search(  # noqa: PLR0913 - the pure core: everything that it depends on is a
 
 def make_searcher(settings: SearchSettings, rng: np.random.Generator) -> Searcher:
     """The searcher that `settings` name; Optuna is imported only for its own."""
-    first = settings.space.constant_ratios(settings.constant_ratios) + settings.space.skimmed()
+    first = settings.space.constant_ratios(settings.constant_ratios) + settings.space.skimmed() + settings.known_good
     if settings.searcher == "tpe":
         from trainer.search.tpe import TpeSearcher
 

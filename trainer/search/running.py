@@ -23,7 +23,7 @@ from trainer.evaluation import evaluate_questions
 from trainer.search.comparing import Loss, int8_loss
 from trainer.search.core import CostFunction, SearchResult, SearchSettings, search
 from trainer.search.costs import macs_cost, nominal_length, time_cost
-from trainer.search.front import Evaluation, compare_areas
+from trainer.search.front import Evaluation, compare_areas, non_dominated
 from trainer.search.frozen import (
     FROZEN_FILE,
     Frozen,
@@ -62,6 +62,7 @@ class SearchOptions:
     seed: int
     engine: str
     threads: int
+    begin_with: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,9 @@ def run_search(folder: Path, artifact: Artifact, held_out: SquadDataset, options
     """Search, or go on searching, with every evaluation in ``evaluations.jsonl``.
 
     Raises:
-        ValueError: an unknown searcher or cost, or a record of other settings.
+        ValueError: an unknown searcher or cost, a record of other settings, or one to begin with that has genes of
+            another space.
+        OSError: there is no record to begin with.
         EngineUnavailableError: no such engine here.
     """
     if options.cost not in COSTS:
@@ -102,9 +105,12 @@ def run_search(folder: Path, artifact: Artifact, held_out: SquadDataset, options
         raise ValueError("the model has no skimmer, so nothing can be left out before its layers; use --input-drop 0")
     layers, levels = artifact.manifest.architecture.layers, length // COUNT_STEP
     space = GeneSpace.of_drop(layers, levels, options.drop, exempt, options.input_drop)
-    settings = SearchSettings(space, options.searcher, options.evaluations, CONSTANT_RATIOS, options.offspring)
+    known_good = _frontier(options.begin_with) if options.begin_with else ()
+    settings = SearchSettings(
+        space, options.searcher, options.evaluations, CONSTANT_RATIOS, options.offspring, known_good
+    )
     questions = draw(split_articles(held_out, SPLIT_SEED).search, options.questions, options.seed)
-    said = _settings(artifact, held_out, options, space, length)
+    said = _settings(artifact, held_out, options, settings, length)
     with (
         running(artifact, options.engine, options.threads) as engine,
         RecordWriter(folder / EVALUATIONS_FILE, said) as writer,
@@ -217,10 +223,13 @@ def baseline_genes(record: Record) -> tuple[Genes, ...]:
 
 
 def _settings(
-    artifact: Artifact, held_out: SquadDataset, options: SearchOptions, space: GeneSpace, length: int
+    artifact: Artifact, held_out: SquadDataset, options: SearchOptions, settings: SearchSettings, length: int
 ) -> dict[str, Any]:
     """All that the outcome of a search depends on; how many evaluations may change, to go on."""
-    chosen = {key: value for key, value in asdict(options).items() if key not in ("evaluations", "threads")}
+    elsewhere = ("evaluations", "threads", "begin_with")
+    chosen = {key: value for key, value in asdict(options).items() if key not in elsewhere}
+    if settings.known_good:
+        chosen["known_good"] = [list(genes) for genes in settings.known_good]
     if not options.exempt_tokens:
         del chosen["exempt_tokens"]  # records from before there were any go on
     if not options.input_drop:
@@ -231,10 +240,15 @@ def _settings(
         "held_out": _fingerprint(held_out),
         "split_seed": SPLIT_SEED,
         "real_length": length,
-        "levels": space.levels,
-        "smallest": list(space.smallest),
+        "levels": settings.space.levels,
+        "smallest": list(settings.space.smallest),
         "constant_ratios": CONSTANT_RATIOS,
     }
+
+
+def _frontier(path: Path) -> tuple[Genes, ...]:
+    """Genes of the non-dominated evaluations of a record, dearest first."""
+    return tuple(each.genes for each in reversed(non_dominated(read_record(path).evaluations)))
 
 
 def _fingerprint(dataset: SquadDataset) -> str:

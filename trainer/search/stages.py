@@ -47,10 +47,25 @@ def search(  # noqa: PLR0913, PLR0917 - one parameter per option is how typer re
     seed: Annotated[int, typer.Option(help="Of the searcher and of the draw of questions.")] = 0,
     engine: EngineName = "openvino",
     threads: Threads = 0,
+    begin_with: Annotated[
+        Path | None,
+        typer.Option(help="evaluations.jsonl of an earlier search, of any model; its frontier is evaluated early."),
+    ] = None,
 ) -> None:
     """Look for length configurations worth having; started again, it goes on."""
     options = SearchOptions(
-        searcher, cost, evaluations, questions, drop, exempt_tokens, input_drop, offspring, seed, engine, threads
+        searcher,
+        cost,
+        evaluations,
+        questions,
+        drop,
+        exempt_tokens,
+        input_drop,
+        offspring,
+        seed,
+        engine,
+        threads,
+        begin_with,
     )
     artifact = ModelStore(store).load(model)
     result = run_search(run / FOLDER, artifact, _held_out(run), options)

@@ -53,6 +53,14 @@ def test_a_search_beats_the_constant_ratios_that_it_begins_with(searcher: str) -
     assert area_under_frontier(result.evaluations, low, high) > area_under_frontier(first, low, high)
 
 
+@both
+def test_what_is_known_to_be_good_is_evaluated_after_the_constant_ratios(searcher: str) -> None:
+    known_good = ((4, 3, 2), (6, 6, 6), (6, 5, 1))  # the second is `full`, which every search begins with
+    result = toy.run(dataclasses.replace(toy.settings(searcher, 12), known_good=known_good))
+    first = dict.fromkeys((*toy.SPACE.constant_ratios(6), *known_good))
+    assert [each.genes for each in result.evaluations[: len(first)]] == list(first)
+
+
 @few
 @given(searches, seeds)
 def test_every_configuration_is_evaluated_once_within_the_space_and_never_rises(
@@ -155,3 +163,5 @@ def test_settings_without_sense_are_refused() -> None:
     for wrong in ({"evaluations": 1}, {"constant_ratios": 1}, {"offspring": 0}):
         with pytest.raises(ValueError, match="at least"):
             dataclasses.replace(toy.settings(), **wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="genes must be"):
+        dataclasses.replace(toy.settings(), known_good=((9, 9, 9),))

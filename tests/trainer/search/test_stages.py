@@ -14,6 +14,9 @@ from tests.model_store.tiny_artifact import publish_tiny
 from tests.trainer.helpers import EXCERPT, excerpt
 from trainer.cli import app
 from trainer.data import save_squad
+from trainer.search.front import non_dominated
+from trainer.search.record import read_record
+from trainer.search.running import CONSTANT_RATIOS
 from trainer.search.scores import f1_score
 
 
@@ -63,6 +66,22 @@ def test_a_search_is_recorded_and_goes_on_where_it_stopped(
     assert search(run, "--searcher", searcher, "--evaluations", 8).exit_code == 0
     assert lines(run) == whole
     assert (run / "search" / "search.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_search_begins_with_the_frontier_of_another_models(run: Path) -> None:
+    assert search(run, "--evaluations", 30).exit_code == 0
+    earlier = run / "earlier.jsonl"
+    (run / "search" / "evaluations.jsonl").rename(earlier)
+    front = [list(each.genes) for each in reversed(non_dominated(read_record(earlier).evaluations))]
+    publish_tiny(run.parent / "store", seed=1)
+    options = ["--engine", "fake", "--questions", 6, "--drop", 0.6, "--evaluations", 30, "--begin-with", earlier]
+    begun = trainer(run, "search", *options, model="tiny@2")
+    assert begun.exit_code == 0, begun.output
+    settings, *rows = lines(run)
+    assert settings["settings"]["known_good"] == front
+    assert "begin_with" not in settings["settings"]
+    genes = [row["genes"] for row in rows]
+    assert max(genes.index(each) for each in front) < CONSTANT_RATIOS + len(front)
 
 
 def test_a_table_is_frozen_reported_and_published_with_the_same_tensors(run: Path) -> None:
@@ -126,6 +145,7 @@ def test_stages_say_in_one_line_what_is_wrong(run: Path) -> None:
 
     fails(search(run, "--cost", "money"), "trainer search: ", "the costs are macs, time")
     fails(search(run, "--exempt-tokens", 12), "steps of 8")
+    fails(search(run, "--begin-with", run / "nothing.jsonl"), "nothing.jsonl")
     fails(search(run, "--searcher", "luck"), "the searchers are evolution, tpe")
     fails(trainer(run, "table"), "evaluations.jsonl")
     fails(trainer(run, "publish-table"), "no table is frozen")
