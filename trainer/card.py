@@ -10,7 +10,7 @@ _CARD = """# {name}
 
 Extractive question answering in English: a question and a text go in, a span of the text comes out.  A
 {layers}-layer, {hidden}-wide BERT-style encoder (MiniLM), quantization scheme `{scheme}`{trained}, made by this
-project's trainer.
+project's trainer.{skimmer}
 
 ## Figures
 
@@ -35,6 +35,12 @@ choice was made by them.  SQuAD dev figures are for the report only and read hig
 """
 
 
+_SKIMMER = """
+
+A second, small network, the skimmer, scores a text's tokens by the question.  At length configurations whose
+`input_ratio` is below 1 the encoder never sees the rest, so an answer can be lost there that `full` would find."""
+
+
 def model_card(name: str, description: ModelDescription) -> str:
     """Markdown for ``MODEL_CARD.md``."""
     aware = description.quantization.details.get("quantization_aware_training")
@@ -45,6 +51,7 @@ def model_card(name: str, description: ModelDescription) -> str:
         hidden=description.architecture.hidden,
         scheme=description.quantization.scheme,
         trained=" (quantization-aware training, on the very ranges that it is published with)" if aware else "",
+        skimmer=_SKIMMER if "skimmer" in description.training else "",
         figures=_block(dict(description.metrics)),
         origin=_block(dict(description.training)),
         licences="\n".join(licences),

@@ -245,6 +245,8 @@ def test_the_stages_train_a_skimmer_publish_it_beside_the_same_tensors_and_searc
     facts = skims.manifest.training["skimmer"]
     assert isinstance(facts, dict)
     assert facts["epochs"] == 1
+    cards = [(each.path / "MODEL_CARD.md").read_text(encoding="utf-8") for each in (plain, skims)]
+    assert ["skimmer, scores" in card for card in cards] == [False, True]
     search = ("search", run, *at, "--engine", "fake", "--questions", 2, "--exempt-tokens", 8, "--input-drop", 0.5)
     trainer(*search, "--evaluations", 30)
     rows = [json.loads(line) for line in (run / "search" / "evaluations.jsonl").read_text().splitlines()]

@@ -110,7 +110,7 @@ def run_search(folder: Path, artifact: Artifact, held_out: SquadDataset, options
         space, options.searcher, options.evaluations, CONSTANT_RATIOS, options.offspring, known_good
     )
     questions = draw(split_articles(held_out, SPLIT_SEED).search, options.questions, options.seed)
-    said = _settings(artifact, held_out, options, settings, length)
+    said = _settings(artifact, held_out, options, space, length)
     with (
         running(artifact, options.engine, options.threads) as engine,
         RecordWriter(folder / EVALUATIONS_FILE, said) as writer,
@@ -223,13 +223,13 @@ def baseline_genes(record: Record) -> tuple[Genes, ...]:
 
 
 def _settings(
-    artifact: Artifact, held_out: SquadDataset, options: SearchOptions, settings: SearchSettings, length: int
+    artifact: Artifact, held_out: SquadDataset, options: SearchOptions, space: GeneSpace, length: int
 ) -> dict[str, Any]:
     """All that the outcome of a search depends on; how many evaluations may change, to go on."""
     elsewhere = ("evaluations", "threads", "begin_with")
     chosen = {key: value for key, value in asdict(options).items() if key not in elsewhere}
-    if settings.known_good:
-        chosen["known_good"] = [list(genes) for genes in settings.known_good]
+    if options.begin_with is not None:
+        chosen["begin_with"] = sha256_of(options.begin_with)
     if not options.exempt_tokens:
         del chosen["exempt_tokens"]  # records from before there were any go on
     if not options.input_drop:
@@ -240,8 +240,8 @@ def _settings(
         "held_out": _fingerprint(held_out),
         "split_seed": SPLIT_SEED,
         "real_length": length,
-        "levels": settings.space.levels,
-        "smallest": list(settings.space.smallest),
+        "levels": space.levels,
+        "smallest": list(space.smallest),
         "constant_ratios": CONSTANT_RATIOS,
     }
 

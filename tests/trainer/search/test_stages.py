@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from model_store import ModelStore, read_table
+from model_store.files import sha256_of
 from tests.model_store.tiny_artifact import publish_tiny
 from tests.trainer.helpers import EXCERPT, excerpt
 from trainer.cli import app
@@ -78,8 +79,7 @@ def test_a_search_begins_with_the_frontier_of_another_models(run: Path) -> None:
     begun = trainer(run, "search", *options, model="tiny@2")
     assert begun.exit_code == 0, begun.output
     settings, *rows = lines(run)
-    assert settings["settings"]["known_good"] == front
-    assert "begin_with" not in settings["settings"]
+    assert settings["settings"]["begin_with"] == sha256_of(earlier)
     genes = [row["genes"] for row in rows]
     assert max(genes.index(each) for each in front) < CONSTANT_RATIOS + len(front)
 
