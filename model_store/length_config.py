@@ -85,7 +85,12 @@ class LengthConfiguration:
     def _kept(self, ratio: float, real_length: int) -> int:
         exempt = min(self.exempt_tokens, real_length)
         wanted = max(math.ceil(exempt + ratio * (real_length - exempt) - 1e-9), MINIMUM_TOKENS)
-        return min(math.ceil(wanted / COUNT_STEP) * COUNT_STEP, real_length)
+        return rounded_count(wanted, real_length)
+
+
+def rounded_count(count: int, real_length: int) -> int:
+    """`count` up to the next multiple of `COUNT_STEP`, but not beyond `real_length`."""
+    return min(math.ceil(count / COUNT_STEP) * COUNT_STEP, real_length)
 
 
 def full_configuration(layers: int) -> LengthConfiguration:

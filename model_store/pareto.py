@@ -44,9 +44,18 @@ def macs(architecture: Architecture, real_length: float, kept: Sequence[float]) 
     return total
 
 
-def macs_at(architecture: Architecture, real_length: int, configuration: LengthConfiguration) -> float:
-    """`macs` of one window of `real_length` tokens under `configuration`, and the skimmer's where it skims."""
-    entering = configuration.input_tokens(real_length)
+def macs_at(
+    architecture: Architecture, real_length: int, configuration: LengthConfiguration, entering: int | None = None
+) -> float:
+    """`macs` of one window of `real_length` tokens under `configuration`, and the skimmer's where it skims.
+
+    Args:
+        architecture: of the network.
+        real_length: tokens of the window.
+        configuration: how many of them are kept.
+        entering: tokens that the first layer sees; as many as it sees in the mean if not given.
+    """
+    entering = configuration.input_tokens(real_length) if entering is None else entering
     skimming = skimmer_macs(real_length) if configuration.input_ratio < 1.0 else 0.0
     return skimming + macs(architecture, entering, configuration.kept_tokens(entering))
 

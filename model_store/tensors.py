@@ -30,10 +30,11 @@ _DTYPES = {"float32": "F32", "int8": "I8", "uint8": "U8"}
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """What a tensor must be: a numpy type name, and the shapes that are allowed."""
+    """What a tensor must be: a numpy type name, the shapes that are allowed, and whether it must be there."""
 
     dtype: str
     shapes: tuple[tuple[int, ...], ...]
+    optional: bool = False
 
 
 def tensor_layout(architecture: Architecture, scheme: str) -> dict[str, TensorSpec]:
@@ -184,7 +185,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
 
 
 def _check_layout(found: Mapping[str, tuple[str, tuple[int, ...]]], layout: Mapping[str, TensorSpec]) -> None:
-    missing = sorted(layout.keys() - found.keys())
+    missing = sorted(name for name in layout.keys() - found.keys() if not layout[name].optional)
     extra = sorted(found.keys() - layout.keys())
     if missing:
         raise InvalidTensorError(f"{len(missing)} tensors are missing, the first is {missing[0]}")

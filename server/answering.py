@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from model_store.length_config import LengthConfiguration
 from reading.spans import Answer, SpanSettings, best_answers
 from reading.tokens import TextTokenizer, TokenizedText
 from reading.windows import Window, WindowSettings, make_windows
-from server.engine.interface import WindowLogits
+from server.engine.interface import WindowLogits, WindowTokens
 from server.errors import OverloadedError, TooManyWindowsError
 from server.line import InferenceLine, InferenceResult
 from server.routing.latency_model import LatencyModel
@@ -111,10 +114,12 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """Tokens of each context, windows of each question, and the time that took."""
+    """Tokens of each context, windows of each question, all of them as the engine gets them, and the time that took."""
 
     tokens: list[TokenizedText]
     windows: list[list[Window]]
+    ranked: list[WindowTokens]
+    lengths_alike: NDArray[np.int64] | None
     elapsed_ns: int
 
 
@@ -193,10 +198,16 @@ class Answerer:
     ) -> Answered:
         chars = sum(len(question.question) + len(question.context) for question in questions)
         prepared = await self._text_work(chars, self._prepare, questions, settings.windows)
-        flat = [window for windows in prepared.windows for window in windows]
-        lengths = tuple(len(window.token_ids) for window in flat)
-        request = Request(lengths, arrival_ns, wanted.budget_ns, wanted.best_effort, wanted.pinned, prepared.elapsed_ns)
-        result = await self._line.run(flat, request)
+        request = Request(
+            tuple(len(window.token_ids) for window in prepared.ranked),
+            arrival_ns,
+            wanted.budget_ns,
+            wanted.best_effort,
+            wanted.pinned,
+            prepared.elapsed_ns,
+            prepared.lengths_alike,
+        )
+        result = await self._line.run(prepared.ranked, request)
         answers, post_ns = await self._text_work(
             chars, self._read_off, questions, prepared, result.logits, settings.spans
         )
@@ -216,13 +227,13 @@ class Answerer:
         return await loop.run_in_executor(self._text_pool, partial(work, *args, **kwargs))
 
     def _prepare(self, questions: Sequence[Question], settings: WindowSettings) -> _Prepared:
-        """Tokens and windows of every question.
+        """Tokens and windows of every question, ranked where the engine skims.
 
         Raises:
             TooManyWindowsError: found before any window of the offending question is made.
         """
         start_ns = self._clock_ns()
-        all_tokens, all_windows, count = [], [], 0
+        all_tokens, all_windows, all_ranked, count = [], [], list[WindowTokens](), 0
         for item, question in enumerate(questions):
             question_tokens = self._tokenizer.encode(question.question)
             context_tokens = self._tokenizer.encode(question.context)
@@ -235,8 +246,11 @@ class Answerer:
                     item,
                 )
             all_tokens.append(context_tokens)
-            all_windows.append(make_windows(question_tokens, context_tokens, self._tokenizer.special, settings))
-        return _Prepared(all_tokens, all_windows, self._clock_ns() - start_ns)
+            windows = make_windows(question_tokens, context_tokens, self._tokenizer.special, settings)
+            all_windows.append(windows)
+            all_ranked += self._line.ranked(windows)
+        alike = self._line.lengths_alike(all_ranked)
+        return _Prepared(all_tokens, all_windows, all_ranked, alike, self._clock_ns() - start_ns)
 
     def _read_off(
         self, questions: Sequence[Question], prepared: _Prepared, logits: Sequence[WindowLogits], spans: SpanSettings

@@ -6,8 +6,12 @@ from types import TracebackType
 from typing import Self
 
 from model_store.length_config import LengthConfiguration
+from model_store.pareto import macs_at
 from reading.spans import Answer, best_answers
-from reading.windows import make_windows
+from reading.tokens import TokenizedText
+from reading.windows import Window, make_windows
+from server.answering import ReadingSettings
+from server.engine.skimming import entering_tokens, ranked_windows
 from server.model import DEFAULT_OPTIONS, LoadedModel, ReadingOptions, load_model
 from server.settings import Settings
 
@@ -63,8 +67,25 @@ class EmbeddedModel:
             ValueError: a text with a lone surrogate.
         """
         settings = self._model.reading_settings(options)
+        tokens, windows = self._cut(question, context, settings)
+        engine, kernels = self._model.engine, self._model.tokenizer.kernels
+        result = engine.run(ranked_windows(engine, windows), self.configuration)
+        return best_answers(context, tokens, windows, result.logits, settings.spans, kernels=kernels)
+
+    def macs(self, question: str, context: str) -> float:
+        """Multiply-accumulate operations of what `answer` runs; the same errors."""
+        _, windows = self._cut(question, context, self._model.reading_settings())
+        return sum(
+            macs_at(
+                self._model.architecture,
+                len(window.token_ids),
+                self.configuration,
+                entering_tokens(window, self.configuration),
+            )
+            for window in ranked_windows(self._model.engine, windows)
+        )
+
+    def _cut(self, question: str, context: str, settings: ReadingSettings) -> tuple[TokenizedText, list[Window]]:
         tokenizer = self._model.tokenizer
         tokens = tokenizer.encode(context)
-        windows = make_windows(tokenizer.encode(question), tokens, tokenizer.special, settings.windows)
-        result = self._model.engine.run(windows, self.configuration)
-        return best_answers(context, tokens, windows, result.logits, settings.spans, kernels=tokenizer.kernels)
+        return tokens, make_windows(tokenizer.encode(question), tokens, tokenizer.special, settings.windows)

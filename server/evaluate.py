@@ -85,14 +85,16 @@ def evaluate_all(
 
     Returns:
         ``{"points": [...]}``, cheapest first: the report of `evaluate` with ``macs``, for one window of the Pareto
-        table's mean real length, and ``macs_share`` of the full configuration's.
+        table's mean real length, and ``macs_share`` of the full configuration's; ``mean_macs`` and
+        ``mean_macs_share`` are those of these questions, counted one by one.
 
     Raises:
         ModelLoadError: the model cannot be loaded or warmed up.
     """
     reference, table = _resolve(settings)
     loaded = load_model(settings.model_copy(update={"model": reference}), warm_up=False)
-    points = []
+    points: list[dict[str, object]] = []
+    means: list[float] = []
     try:
         for point in table.points:
             model = EmbeddedModel(loaded, loaded.configuration(point.id))
@@ -100,12 +102,15 @@ def evaluate_all(
                 progress(f"length configuration {point.id}, {point.macs / table.full.macs:.0%} of the full cost")
             loaded.engine.warm_up([model.configuration])
             report, _ = evaluate(model, questions, progress=progress)
+            mean = sum(model.macs(each.question, each.context) for each in questions) / len(questions)
+            means.append(mean)
             points.append({**report, "macs": point.macs, "macs_share": round(point.macs / table.full.macs, 4)})
     except RuntimeError as error:
         raise ModelLoadError(f"{reference} cannot run: {error}") from error
     finally:
         loaded.engine.close()
-    return {"points": points}
+    shares = [{"mean_macs": round(mean), "mean_macs_share": round(mean / means[-1], 4)} for mean in means]
+    return {"points": [{**point, **share} for point, share in zip(points, shares, strict=True)]}
 
 
 def _resolve(settings: Settings) -> tuple[str, ParetoTable]:

@@ -13,9 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
+
 from model_store.length_config import LengthConfiguration
-from reading.windows import Window
-from server.engine.interface import Engine, EngineResult, WindowLogits
+from server.engine.interface import Engine, EngineResult, WindowLogits, WindowTokens
+from server.engine.skimming import lengths_alike, ranked_windows
 from server.errors import ExpiredError, InfeasibleBudgetError, OverloadedError
 from server.inference_thread import InferenceThread
 from server.routing.outcomes import Outcome
@@ -48,7 +51,7 @@ class InferenceResult:
 class _Job:
     """Windows of one admitted request, and what has come of them so far; `waits_ns` is since when it waits."""
 
-    windows: Sequence[Window]
+    windows: Sequence[WindowTokens]
     ticket: Ticket
     future: asyncio.Future[InferenceResult]
     waits_ns: int
@@ -92,12 +95,20 @@ class InferenceLine:
         self._answer_first = answer_first
         self._answering = False
 
+    def ranked(self, windows: Sequence[WindowTokens]) -> Sequence[WindowTokens]:
+        """The windows of one question made ready for the engine; from any thread.  See `ranked_windows`."""
+        return ranked_windows(self._engine, windows)
+
+    def lengths_alike(self, windows: Sequence[WindowTokens]) -> NDArray[np.int64] | None:
+        """Of windows made ready, under the configurations of this line; see `Request`."""
+        return lengths_alike(windows, self._configurations)
+
     @property
     def depth(self) -> int:
         """Jobs that wait, the running one not counted."""
         return self._router.waiting
 
-    async def run(self, windows: Sequence[Window], request: Request) -> InferenceResult:
+    async def run(self, windows: Sequence[WindowTokens], request: Request) -> InferenceResult:
         """Wait for the turn of `windows`, then for the engine.
 
         A cancelled call leaves the line at once; if the engine already works on it, it stops after the
@@ -149,7 +160,9 @@ class InferenceLine:
             self._fail(job.ticket, error)
             loop.call_soon(self._dispatch)
 
-    def _infer(self, loop: asyncio.AbstractEventLoop, job: _Job, dispatch: Dispatch, windows: Sequence[Window]) -> None:
+    def _infer(
+        self, loop: asyncio.AbstractEventLoop, job: _Job, dispatch: Dispatch, windows: Sequence[WindowTokens]
+    ) -> None:
         """On the inference thread: run the engine, and tell the event loop."""
         found: EngineResult | BaseException
         try:

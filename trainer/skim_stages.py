@@ -6,13 +6,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
-from model_store import ModelStore
+from model_store import Artifact, ModelStore, Tensors
+from model_store.skimmer import MARGIN_SHARES, rank_tokens
+from reading import SquadRecord, load_squad
+from server.engine.skimming import RankedWindow, make_skimmer, text_scores
+from trainer.evaluation import cut_questions
 from trainer.features import Features
 from trainer.precision import computing_device
 from trainer.pretrained import save_weights
@@ -21,6 +26,7 @@ from trainer.skimming import (
     SkimmerNetwork,
     SkimmerTrainer,
     SkimmingSettings,
+    calibrated_margins,
     first_words,
     load_skimmer,
     rarity,
@@ -79,15 +85,32 @@ def add_skimmer(  # noqa: PLR0913, PLR0917 - as above
     target: Annotated[Path | None, typer.Option(help="Store to publish in; the same by default.")] = None,
     name: Annotated[str | None, typer.Option(help="Model name there; the same by default.")] = None,
 ) -> None:
-    """Publish a new version of the model with the skimmer: its Pareto table stays until the next search."""
+    """Publish a new version of the model with the skimmer: its Pareto table stays until the next search.
+
+    How much of a text it keeps depends on how sure it is; by how much, is calibrated on the run's held-out texts.
+    """
     artifact = ModelStore(store).load(model)
     weights = run / of / "weights.safetensors"
-    network = load_skimmer(weights)
+    tensors = skimmer_tensors(load_skimmer(weights))
+    windows = _ranked(artifact, tensors, list(load_squad(run / "held_out.json.gz")))
+    tensors["margin"] = calibrated_margins(windows)
     progress = json.loads((run / of / "checkpoint" / "progress.json").read_text(encoding="utf-8"))
     facts = {**progress["settings"], "steps": progress["step"], "weights": digest(weights)}
+    facts["margin_texts"] = len(windows)
     models = ModelStore(target or store)
-    published = publish_skimmer(artifact, skimmer_tensors(network), models, name or artifact.manifest.name, facts)
+    published = publish_skimmer(artifact, tensors, models, name or artifact.manifest.name, facts)
     typer.echo(f"published {published.spec} in {target or store}")
+
+
+def _ranked(artifact: Artifact, tensors: Tensors, questions: Sequence[SquadRecord]) -> list[RankedWindow]:
+    """Every window that holds a whole text and a token of it, ranked by the skimmer of `tensors`."""
+    scorer, no_margins = make_skimmer(tensors), np.zeros(len(MARGIN_SHARES), dtype=np.float32)
+    alone = (each.windows[0] for each in cut_questions(artifact, questions) if len(each.windows) == 1)
+    return [
+        RankedWindow(each.token_ids, each.segment_start, rank_tokens(text_scores(each, scorer)), no_margins)
+        for each in alone
+        if each.context_count
+    ]
 
 
 def add_skimming_stages(app: typer.Typer, wrap: Callable[[Callable[..., None]], Callable[..., None]]) -> None:

@@ -17,8 +17,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model_store import LengthConfiguration, Tensors
-from model_store.skimmer import DILATIONS, HEADS, QUESTION_TAPS, TAPS, WIDTH
-from server.engine.skimming import kept_places, text_tokens
+from model_store.skimmer import (
+    DILATIONS,
+    HEADS,
+    MARGIN_SHARES,
+    QUESTION_TAPS,
+    SHORTEST_TEXT,
+    TAPS,
+    WIDTH,
+)
+from server.engine.skimming import RankedWindow, kept_places, text_tokens
 from trainer.batches import LabelledBatch, collate
 from trainer.features import Features
 from trainer.loop import LoopSettings, TrainingLoop, to_device
@@ -30,6 +38,7 @@ UNREAD = -10000.0
 """Score of what is no token of the text; its probability is 0."""
 
 _RARITY_SCALE = 5.0
+_BISECTIONS = 30
 
 
 class Block(nn.Module):
@@ -226,6 +235,32 @@ def rarity(features: Features, vocabulary: int) -> Tensor:
     for window, start in enumerate(features.offsets[:-1] + features.segment_starts):
         texts[np.unique(features.token_ids[start : ends[window] - 1])] += 1
     return torch.from_numpy(np.log(len(features) / texts).clip(0.05) / _RARITY_SCALE).float()
+
+
+def calibrated_margins(windows: Sequence[RankedWindow]) -> NDArray[np.float32]:
+    """The tensor ``margin`` of a skimmer: for each of `MARGIN_SHARES` the margin that keeps as many tokens in the mean.
+
+    By bisection, each share by itself; so that none is below the one before, it is raised to that.
+
+    Args:
+        windows: of texts that the skimmer was not trained on; their own margins do not matter.
+
+    Raises:
+        ValueError: no text is longer than what always stays of one.
+    """
+    texts = [window for window in windows if len(window.ranked.worth) > SHORTEST_TEXT]
+    if not texts:
+        raise ValueError(f"margins need texts of more than {SHORTEST_TEXT} tokens")
+    widest, found = max(float(each.ranked.worth[0] - each.ranked.worth[-1]) for each in texts), []
+    for share in MARGIN_SHARES:
+        wanted = [max(round(share * len(each.ranked.worth)), SHORTEST_TEXT) for each in texts]
+        low, high = 0.0, widest
+        for _ in range(_BISECTIONS):
+            margin = (low + high) / 2
+            kept = sum(each.marginal_text(count, margin) for each, count in zip(texts, wanted, strict=True))
+            low, high = (low, margin) if kept > sum(wanted) else (margin, high)
+        found.append(low)
+    return np.maximum.accumulate(np.asarray(found, dtype=np.float32))
 
 
 def load_skimmer(path: Path) -> SkimmerNetwork:

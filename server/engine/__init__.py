@@ -54,7 +54,8 @@ def create_engine(name: str, artifact: Artifact, *, threads: int = 0, precision:
     engine = _create(name, artifact, threads or available_threads(), precision)
     if not artifact.has_skimmer:
         return engine
-    return SkimmingEngine(engine, make_skimmer(artifact.load_skimmer()), artifact.manifest.architecture)
+    tensors = artifact.load_skimmer()
+    return SkimmingEngine(engine, make_skimmer(tensors), artifact.manifest.architecture, tensors.get("margin"))
 
 
 def _create(name: str, artifact: Artifact, count: int, precision: str) -> Engine:

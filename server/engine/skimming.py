@@ -17,8 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_store.architecture import Architecture
-from model_store.length_config import LengthConfiguration
-from model_store.skimmer import DILATIONS, SHORTEST_TEXT, chosen_tokens
+from model_store.length_config import LengthConfiguration, rounded_count
+from model_store.skimmer import (
+    DILATIONS,
+    SHORTEST_TEXT,
+    RankedTokens,
+    chosen_tokens,
+    margin_of,
+    marginal_count,
+    rank_tokens,
+)
 from server.engine.checks import check_call
 from server.engine.interface import Engine, EngineInfo, EngineResult, IntArray, WindowLogits, WindowTokens
 from server.engine.native_tensors import in_lines
@@ -223,19 +231,66 @@ class SkimmedWindow:
     places: NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True)
+class RankedWindow:
+    """A window that holds a whole text, with the skimmer's opinion of it: how much is left of it depends on that.
+
+    Attributes:
+        token_ids: as of `server.engine.interface.WindowTokens`.
+        segment_start: likewise.
+        ranked: the tokens of the text.
+        margins: of the skimmer (`model_store.skimmer.margin_of`).
+    """
+
+    token_ids: IntArray
+    segment_start: int
+    ranked: RankedTokens
+    margins: FloatArray
+
+    def left_tokens(self, configuration: LengthConfiguration) -> int:
+        """Tokens that the first layer sees, special ones and question included."""
+        length, frame = len(self.token_ids), self.segment_start + 1
+        share = text_tokens(length, self.segment_start, configuration)
+        if share >= length - frame:
+            return length
+        return frame + self.marginal_text(share, margin_of(share / (length - frame), self.margins))
+
+    def marginal_text(self, share: int, margin: float) -> int:
+        """Tokens left of the text, by `marginal_count`, the whole window's rounded as in `LengthConfiguration`."""
+        frame = self.segment_start + 1
+        wanted = frame + marginal_count(self.ranked.worth, share, margin)
+        return rounded_count(wanted, len(self.token_ids)) - frame
+
+    def alike(self, configuration: LengthConfiguration) -> int:
+        """Tokens of a window of which `configuration` leaves as many in the mean as it does of this one.
+
+        So what is known of the time of windows by their length tells the time of this one.
+        """
+        length, exempt = len(self.token_ids), configuration.exempt_tokens
+        left = self.left_tokens(configuration)
+        if left <= exempt or text_tokens(length, self.segment_start, configuration) >= length - self.segment_start - 1:
+            return left
+        return max(left, round(exempt + (left - exempt) / configuration.input_ratio))
+
+
 class SkimmingEngine:
     """An engine that leaves out what a length configuration's `input_ratio` says before another runs.
 
-    Tokens that are left out get the logits `LEFT_OUT_LOGIT`.  The time of a call has the skimming in it.
+    Tokens that are left out get the logits `LEFT_OUT_LOGIT`.  The time of a call has the skimming in it, but for
+    windows that `rank` has seen.
 
     Args:
         engine: runs what is left; owned from now on.
         skimmer: says what that is.
         architecture: of the model.
+        margins: of the skimmer (`model_store.skimmer.margin_of`); None: a window's length alone says how much is left
+            of it.
     """
 
-    def __init__(self, engine: Engine, skimmer: TokenScorer, architecture: Architecture) -> None:
-        self._engine, self._skimmer, self._architecture = engine, skimmer, architecture
+    def __init__(
+        self, engine: Engine, skimmer: TokenScorer, architecture: Architecture, margins: FloatArray | None = None
+    ) -> None:
+        self._engine, self._skimmer, self._architecture, self._margins = engine, skimmer, architecture, margins
 
     @property
     def info(self) -> EngineInfo:
@@ -249,6 +304,16 @@ class SkimmingEngine:
     def close(self) -> None:
         """Close the engine inside."""
         self._engine.close()
+
+    def rank(self, window: WindowTokens) -> RankedWindow | None:
+        """`window`, which must hold the whole text of its question, with the skimmer's opinion of it; from any thread.
+
+        None where the skimmer has no margins or the window no text: its length says how much is left of it.
+        """
+        if self._margins is None or window.segment_start >= len(window.token_ids) - 1:
+            return None
+        ranked = rank_tokens(text_scores(window, self._skimmer))
+        return RankedWindow(window.token_ids, window.segment_start, ranked, self._margins)
 
     def run(self, windows: Sequence[WindowTokens], configuration: LengthConfiguration) -> EngineResult:
         """Logits of `windows`; raises as the interface says."""
@@ -266,19 +331,62 @@ class SkimmingEngine:
         return EngineResult(logits, time.monotonic_ns() - began)
 
 
+def ranked_windows(engine: Engine, windows: Sequence[WindowTokens]) -> Sequence[WindowTokens]:
+    """The windows of one question, made ready for `engine`.
+
+    A text in one window is ranked where the engine skims, so that how much is left of it can depend on the text.  In a
+    longer one a skimmer cannot compare one window with another, and each keeps what its length says.
+    """
+    if len(windows) != 1 or not isinstance(engine, SkimmingEngine):
+        return windows
+    ranked = engine.rank(windows[0])
+    return windows if ranked is None else (ranked,)
+
+
+def entering_tokens(window: WindowTokens, configuration: LengthConfiguration) -> int:
+    """Tokens of `window` that the first layer sees."""
+    if isinstance(window, RankedWindow):
+        return window.left_tokens(configuration)
+    length, start = len(window.token_ids), window.segment_start
+    return min(length, start + 1 + text_tokens(length, start, configuration))
+
+
+def lengths_alike(
+    windows: Sequence[WindowTokens], configurations: Sequence[LengthConfiguration]
+) -> NDArray[np.int64] | None:
+    """`RankedWindow.alike` of all, int64 ``[configurations, windows]``; None where no window is ranked."""
+    if not any(isinstance(window, RankedWindow) for window in windows):
+        return None
+    known: dict[tuple[float, int], list[int]] = {}
+    for each in configurations:
+        if (each.input_ratio, each.exempt_tokens) not in known:
+            known[each.input_ratio, each.exempt_tokens] = [
+                window.alike(each) if isinstance(window, RankedWindow) else len(window.token_ids) for window in windows
+            ]
+    return np.asarray([known[each.input_ratio, each.exempt_tokens] for each in configurations], dtype=np.int64)
+
+
 def skim(window: WindowTokens, configuration: LengthConfiguration, skimmer: TokenScorer) -> SkimmedWindow:
     """What `configuration` leaves of `window` for the first layer: ``[CLS] question [SEP] part of the text [SEP]``.
 
     A window whose question is empty is asked by its first token.
     """
     ids, start = window.token_ids, window.segment_start
-    text = ids[start:-1]
-    wanted = text_tokens(len(ids), start, configuration)
-    if wanted >= len(text):
+    entering = entering_tokens(window, configuration)
+    wanted = entering - start - 1
+    if entering == len(ids):
         return SkimmedWindow(ids, start, np.arange(len(ids)))
-    question = ids[1 : start - 1] if start > 2 else ids[:1]
-    places = kept_places(skimmer.scores(question, text), start, wanted)
+    if isinstance(window, RankedWindow):
+        places = _framed(np.sort(window.ranked.order[:wanted]), start, len(ids))
+    else:
+        places = kept_places(text_scores(window, skimmer), start, wanted)
     return SkimmedWindow(np.ascontiguousarray(ids[places]), start, places)
+
+
+def text_scores(window: WindowTokens, skimmer: TokenScorer) -> FloatArray:
+    """Scores of the tokens of the window's text, at least one, float32 ``[n]``."""
+    ids, start = window.token_ids, window.segment_start
+    return skimmer.scores(ids[1 : start - 1] if start > 2 else ids[:1], ids[start:-1])
 
 
 def _afterwards(configuration: LengthConfiguration) -> LengthConfiguration:
@@ -299,8 +407,12 @@ def kept_places(scores: FloatArray, segment_start: int, count: int) -> NDArray[n
         segment_start: index in the window of the first of them.
         count: at most n.
     """
-    text = segment_start + chosen_tokens(scores, count)
-    return np.concatenate([np.arange(segment_start), text, [segment_start + len(scores)]])
+    return _framed(chosen_tokens(scores, count), segment_start, segment_start + len(scores) + 1)
+
+
+def _framed(text: NDArray[np.int64], segment_start: int, length: int) -> NDArray[np.int64]:
+    """Places in a window of `length` tokens: all before the text, these of the text, the last [SEP]."""
+    return np.concatenate([np.arange(segment_start), segment_start + text, [length - 1]])
 
 
 def _whole(count: int, places: NDArray[np.int64], found: WindowLogits) -> WindowLogits:

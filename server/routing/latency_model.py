@@ -109,8 +109,12 @@ class LatencyModel:
         for length_class in range(len(_LENGTH_EDGES) + 1):
             self._refresh(length_class)
 
-    def work(self, window_lengths: Sequence[int]) -> Work:
+    def work(self, window_lengths: Sequence[int], lengths_alike: NDArray[np.int64] | None = None) -> Work:
         """The work that windows of these real lengths are.
+
+        Args:
+            window_lengths: tokens.
+            lengths_alike: see `server.routing.ticket.Request`.
 
         Raises:
             ValueError: no window.
@@ -118,7 +122,10 @@ class LatencyModel:
         if not window_lengths:
             raise ValueError("a request has at least one window")
         length_class = bisect_left(_LENGTH_EDGES, sum(window_lengths))
-        times = self.profile.inference_ns(window_lengths)
+        if lengths_alike is None:
+            times = self.profile.inference_ns(window_lengths)
+        else:
+            times = self.profile.inference_ns_of_each(lengths_alike)
         answer = max(_LEAST_ANSWER_NS, self.profile.answer_time_ns(len(window_lengths)))
         return Work(len(window_lengths), length_class, times, times * self._refined[:, length_class], answer)
 

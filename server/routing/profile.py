@@ -18,6 +18,7 @@ from model_store.errors import ModelStoreError
 from model_store.strict_json import Fields, dump, parse
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 PROFILE_FORMAT_VERSION = 1
 MAXIMUM_LENGTH = 1 << 16
@@ -141,6 +142,18 @@ class LatencyProfile:
         total: FloatArray = times @ counts
         return total
 
+    def inference_ns_of_each(self, window_lengths: IntArray) -> FloatArray:
+        """`inference_ns` where windows are as good as longer or shorter ones to each configuration.
+
+        Args:
+            window_lengths: int64 ``[configurations, windows]``, tokens, at least one window.
+        """
+        if window_lengths.max() <= self.lengths[-1]:
+            alone: FloatArray = self.table[np.arange(len(self.configurations))[:, None], window_lengths].sum(axis=1)
+            return alone
+        rows = zip(self._padded(window_lengths), self.window_ns, strict=True)
+        return np.asarray([interpolate(padded, self.lengths, times).sum() for padded, times in rows])
+
     def answer_time_ns(self, windows: int) -> float:
         """Typical time from the end of inference to the answer of a request of that many windows."""
         return self.answer_ns + self.answer_ns_per_window * windows
@@ -172,12 +185,17 @@ class LatencyProfile:
         """The profile as UTF-8 JSON; `parse_profile` gives back an equal one."""
         return dump({"format_version": PROFILE_FORMAT_VERSION, **asdict(self)}, "profile", InvalidProfileError)
 
-    def _times(self, lengths: NDArray[np.int64]) -> FloatArray:
+    def _times(self, lengths: IntArray) -> FloatArray:
         """Time of one window of each of `lengths`, float64 ``[configurations, len(lengths)]``."""
+        padded = self._padded(lengths)
+        return np.stack([interpolate(padded, self.lengths, row) for row in self.window_ns])
+
+    def _padded(self, lengths: IntArray) -> IntArray:
+        """Tokens of windows as the engine pads them."""
         padded = -(-lengths // self.length_step) * self.length_step
         inside = lengths <= self.lengths[-1]  # the longest measured may be no multiple: it was padded too
         padded[inside] = np.minimum(padded[inside], self.lengths[-1])
-        return np.stack([interpolate(padded, self.lengths, row) for row in self.window_ns])
+        return padded
 
 
 def interpolate(places: ArrayLike, known: Sequence[float], values: Sequence[float]) -> FloatArray:

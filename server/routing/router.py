@@ -102,7 +102,7 @@ class Router:
 
     def admit(self, request: Request, now_ns: int) -> Ticket | Refusal:
         """Let `request` wait, or say why not."""
-        work = self.model.work(request.window_lengths)
+        work = self.model.work(request.window_lengths, request.lengths_alike)
         factor = self.model.factor(now_ns)
         tails = self.model.tails(work.length_class, now_ns)
         limits_ns = self._admission.limits_ns(request, work, factor, float(tails[-1]), now_ns)

@@ -27,6 +27,8 @@ class Request:
         best_effort: answer as fast as can be in place of a refusal.
         pinned: index of the configuration that must be used; None leaves the choice to the policy.
         prepared_ns: work on it before it was offered (tokenizing), which it needs on an idle server, too.
+        lengths_alike: int64 ``[configurations, windows]``: tokens of windows that each configuration needs in the mean
+            as long for as for these; None where that is as long as they are.
     """
 
     window_lengths: tuple[int, ...]
@@ -35,6 +37,7 @@ class Request:
     best_effort: bool = False
     pinned: int | None = None
     prepared_ns: int = 0
+    lengths_alike: IntArray | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,7 +157,7 @@ def tiny_skimmer(vocabulary: int = len(WORDS), seed: int = 0) -> Tensors:
         return generator.normal(0.0, 0.15, shape).astype(np.float32)
 
     layout = skimmer_layout(vocabulary)
-    return {name: one(spec.dtype, spec.shapes[0], name) for name, spec in layout.items()}
+    return {name: one(spec.dtype, spec.shapes[0], name) for name, spec in layout.items() if not spec.optional}
 
 
 def publish_skimming(root: Path, name: str = "skimming") -> StoredVersion:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,16 @@ from model_store.skimmer import SHORTEST_TEXT
 from server.engine import create_engine
 from server.engine.interface import EngineInfo, EngineResult, WindowLogits, WindowTokens
 from server.engine.native import obstacle
-from server.engine.skimming import LEFT_OUT_LOGIT, Skimmer, SkimmingEngine, skim
+from server.engine.skimming import (
+    LEFT_OUT_LOGIT,
+    RankedWindow,
+    Skimmer,
+    SkimmingEngine,
+    entering_tokens,
+    lengths_alike,
+    ranked_windows,
+    skim,
+)
 from tests.model_store.tiny_artifact import TINY, WORDS, publish_skimming, publish_tiny, tiny_skimmer
 from tests.trainer.models import Tokens
 
@@ -152,6 +162,80 @@ def test_an_equal_word_piece_counts_by_its_rarity() -> None:
     tensors["mix.matches"][0, 4] = 1.0
     found = Skimmer(tensors).scores(np.asarray([7, 13], dtype=np.int32), np.asarray([6, 13, 7, 13], dtype=np.int32))
     assert found.tolist() == [0.0, 13.0, 7.0, 13.0]
+
+
+class Scores:
+    """A scorer that knows the scores."""
+
+    def __init__(self, *given: float) -> None:
+        self.given = np.asarray(given, dtype=np.float32)
+
+    def scores(self, question: NDArray[np.int32], text: NDArray[np.int32]) -> NDArray[np.float32]:
+        assert len(self.given) == len(text)
+        return self.given
+
+
+MARGINS = np.full(19, 3.0, dtype=np.float32)
+ONE_PEAK = [0.0] * 40 + [9.0] + [0.0] * 60
+NO_PEAK = [0.0] * 101
+TWO_PEAKS = [0.0] * 20 + [7.0] + [0.0] * 39 + [9.0] + [0.0] * 40
+
+
+def ranked(scores: list[float]) -> RankedWindow:
+    """The window of a text of 101 tokens and a question of three, which is 107 long, with these scores."""
+    found = SkimmingEngine(Spy(), Scores(*scores), TINY, MARGINS).rank(window(some_text(101)))
+    assert found is not None
+    return found
+
+
+def test_what_is_left_of_a_ranked_window_depends_on_how_sure_the_skimmer_is() -> None:
+    # the plain count of 107 tokens at a half is 56, and 50 of them are text; 6 are the frame
+    assert entering_tokens(window(some_text(101)), HALF) == 56
+    assert entering_tokens(ranked(ONE_PEAK), HALF) == 24  # 15 of the text, rounded up
+    assert entering_tokens(ranked(TWO_PEAKS), HALF) == 40  # twice 15
+    assert entering_tokens(ranked(NO_PEAK), HALF) == 107  # twice 50, rounded up, and no more than there are
+    quarter = LengthConfiguration("c02", (1.0,) * TINY.layers, input_ratio=0.25)
+    assert entering_tokens(ranked(NO_PEAK), quarter) == 64  # 32 at a quarter: 26 of the text, at most twice those
+    assert entering_tokens(ranked(NO_PEAK), FULL) == 107
+
+
+def test_an_engine_sees_what_is_left_of_a_ranked_window() -> None:
+    spy = Spy()
+    engine = SkimmingEngine(spy, Scores(*TWO_PEAKS), replace(TINY, positions=128), MARGINS)
+    (ready,) = ranked_windows(engine, [window(some_text(101))])
+    (logits,) = engine.run([ready], HALF).logits
+    (seen,) = spy.seen
+    assert len(seen.token_ids) == 40
+    kept = np.flatnonzero(logits.start > LEFT_OUT_LOGIT)
+    assert {*range(5 + 13, 5 + 28), *range(5 + 53, 5 + 68)} <= set(kept.tolist())
+    assert seen.token_ids.tolist() == ready.token_ids[kept].tolist()
+
+
+def test_windows_are_as_good_as_those_of_which_as_much_is_left_in_the_mean() -> None:
+    sure, unsure, plain = ranked(ONE_PEAK), ranked(NO_PEAK), window(some_text(101))
+    assert (sure.alike(HALF), unsure.alike(HALF), sure.alike(FULL)) == (48, 214, 107)
+    exempt = LengthConfiguration("c02", (1.0,) * TINY.layers, 16, 0.5)
+    assert sure.alike(exempt) == 16 + 2 * (24 - 16)
+    found = lengths_alike([sure, plain], [HALF, exempt, FULL])
+    assert found is not None
+    assert found.tolist() == [[48, 107], [32, 107], [107, 107]]
+    assert lengths_alike([plain], [HALF, FULL]) is None
+
+
+def test_a_window_that_its_length_alone_leaves_whole_is_as_good_as_itself() -> None:
+    short = SkimmingEngine(Spy(), Scores(*[0.0] * 7), TINY, MARGINS).rank(window(some_text(7)))
+    assert short is not None
+    assert (short.left_tokens(HALF), short.alike(HALF)) == (13, 13)
+
+
+def test_only_a_text_in_one_window_is_ranked_and_only_where_there_are_margins() -> None:
+    engine = SkimmingEngine(Spy(), Scores(*ONE_PEAK), TINY, MARGINS)
+    whole, empty = window(some_text(101)), window([])
+    assert isinstance(ranked_windows(engine, [whole])[0], RankedWindow)
+    assert ranked_windows(engine, [whole, whole]) == [whole, whole]
+    assert ranked_windows(engine, [empty]) == [empty]
+    assert ranked_windows(Spy(), [whole]) == [whole]
+    assert ranked_windows(SkimmingEngine(Spy(), SKIMMER, TINY), [whole]) == [whole]
 
 
 @pytest.mark.parametrize("name", ["reference", "openvino", "fake"])

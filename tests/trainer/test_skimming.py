@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ import torch
 from typer.testing import CliRunner
 
 from model_store import LengthConfiguration, ModelStore
-from model_store.skimmer import WIDTH, skimmer_layout
+from model_store.skimmer import MARGIN_SHARES, WIDTH, rank_tokens, skimmer_layout
 from model_store.tensors import validate_tensors_of
-from server.engine.skimming import Skimmer, skim
+from server.engine.skimming import RankedWindow, Skimmer, skim
 from tests.trainer.helpers import EXCERPT, SMALL, random_batch, random_network
 from tests.trainer.models import Tokens
 from trainer.adapt import Adapter, AdaptSettings
@@ -27,6 +28,7 @@ from trainer.skimming import (
     SkimmerNetwork,
     SkimmerTrainer,
     SkimmingSettings,
+    calibrated_margins,
     first_words,
     load_skimmer,
     rarity,
@@ -245,6 +247,9 @@ def test_the_stages_train_a_skimmer_publish_it_beside_the_same_tensors_and_searc
     facts = skims.manifest.training["skimmer"]
     assert isinstance(facts, dict)
     assert facts["epochs"] == 1
+    margins = skims.load_skimmer()["margin"]
+    assert (np.diff(margins) >= 0).all()
+    assert margins[-1] > 0
     cards = [(each.path / "MODEL_CARD.md").read_text(encoding="utf-8") for each in (plain, skims)]
     assert ["skimmer, scores" in card for card in cards] == [False, True]
     search = ("search", run, *at, "--engine", "fake", "--questions", 2, "--exempt-tokens", 8, "--input-drop", 0.5)
@@ -258,3 +263,29 @@ def test_the_stages_train_a_skimmer_publish_it_beside_the_same_tensors_and_searc
     published = store.load("default@3")
     assert published.table.skims == any(point.configuration.input_ratio < 1 for point in published.table.points)
     assert published.has_skimmer
+
+
+def ranked(length: int, seed: int) -> RankedWindow:
+    """A window of that many tokens of text whose scores are smooth noise."""
+    rng = np.random.default_rng(seed)
+    scores = np.convolve(rng.standard_normal(length), np.ones(9), "same") * rng.uniform(0.2, 3.0)
+    ids = np.zeros(length + 9, dtype=np.int32)
+    return RankedWindow(ids, 8, rank_tokens(scores.astype(np.float32)), np.zeros(len(MARGIN_SHARES), np.float32))
+
+
+def test_margins_keep_as_many_tokens_as_their_shares_in_the_mean() -> None:
+    lengths = np.random.default_rng(0).integers(60, 300, 400).tolist()
+    windows = [ranked(length, seed) for seed, length in enumerate(lengths)]
+    margins = calibrated_margins(windows)
+    windows = [replace(window, margins=margins) for window in windows]
+    for share in (0.4, 0.6, 0.8):
+        configuration = LengthConfiguration("c01", (1.0,), 0, share)
+        plain = np.asarray([configuration.input_tokens(len(window.token_ids)) for window in windows])
+        kept = np.asarray([window.left_tokens(configuration) for window in windows])
+        assert kept.sum() == pytest.approx(plain.sum(), rel=0.03)
+        assert np.std(kept / plain) > 0.05  # it is the mean alone that is kept
+
+
+def test_margins_need_texts() -> None:
+    with pytest.raises(ValueError, match="more than 8 tokens"):
+        calibrated_margins([])

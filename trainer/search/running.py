@@ -35,12 +35,11 @@ from trainer.search.frozen import (
 )
 from trainer.search.genes import Genes, GeneSpace
 from trainer.search.record import EVALUATIONS_FILE, Record, RecordError, RecordWriter, read_record
-from trainer.search.scores import draw, f1_score, sample_windows, split_articles
+from trainer.search.scores import SPLIT_SEED, draw, f1_score, sample_windows, split_articles
 from trainer.search.table import Rescored, candidates, make_table, rescore
 
 COSTS = ("macs", "time")
 CONSTANT_RATIOS = 22
-SPLIT_SEED = 0
 TIMED_WINDOWS = 8
 TIMED_ROUNDS = 7
 RESCORED_FILE = "rescored.json"

@@ -8,19 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from model_store import Artifact, LengthConfiguration
-from reading import (
-    Article,
-    SquadDataset,
-    SquadRecord,
-    TextTokenizer,
-    Window,
-    WindowSettings,
-    make_windows,
-    sample_questions,
-)
+from reading import Article, SquadDataset, SquadRecord, Window, sample_questions
 from server.engine.interface import Engine
-from trainer.evaluation import evaluate_questions
+from trainer.evaluation import cut_questions, evaluate_questions
 from trainer.search.core import ScoreFunction
+
+SPLIT_SEED = 0
+"""Of the draw of the two halves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +70,7 @@ def sample_windows(artifact: Artifact, questions: Sequence[SquadRecord], count: 
     """
     if not questions or count < 1:
         raise ValueError("a sample of windows needs a question and a count of 1 at least")
-    tokenizer = TextTokenizer.from_file(artifact.tokenizer_path)
-    reading = artifact.manifest.reading
-    settings = WindowSettings(reading.max_length, reading.overlap, reading.max_question)
-    windows = [
-        make_windows(tokenizer.encode(each.question), tokenizer.encode(each.context), tokenizer.special, settings)[0]
-        for each in questions
-    ]
+    windows = [each.windows[0] for each in cut_questions(artifact, questions)]
     windows.sort(key=len)
     middles = (np.arange(count) + 0.5) / count * len(windows)
     return [windows[int(place)] for place in middles]

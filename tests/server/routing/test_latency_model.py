@@ -24,6 +24,14 @@ def test_the_profile_is_what_is_expected_at_first() -> None:
     assert (work.windows, work.answer_base_ns) == (2, 0.5 * MS)
 
 
+def test_a_window_may_be_as_good_as_another_length_to_a_configuration() -> None:
+    model = LatencyModel(profile())
+    found = model.work((100, 50), np.asarray([[100, 50], [50, 50], [50, 100]]))
+    first, second, third = (model.work(lengths).base_ns for lengths in ((100, 50), (50, 50), (50, 100)))
+    assert found.base_ns.tolist() == [first[0], second[1], third[2]]
+    assert (found.windows, found.length_class) == (2, model.work((100, 50)).length_class)
+
+
 def test_a_request_without_windows_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one window"):
         LatencyModel(profile()).work(())

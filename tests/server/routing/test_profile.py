@@ -103,6 +103,21 @@ def test_the_longest_length_measured_need_not_be_a_whole_step() -> None:
     assert odd.table[:, 55].tolist() == odd.table[:, 60].tolist() == [250.0, 600.0]
 
 
+@given(profiles(), st.lists(st.integers(1, 900), min_size=1, max_size=4))
+def test_windows_that_are_as_long_to_all_configurations_take_the_time_of_that_length(
+    profile: LatencyProfile, lengths: list[int]
+) -> None:
+    alike = np.tile(np.asarray(lengths, dtype=np.int64), (len(profile.configurations), 1))
+    np.testing.assert_allclose(profile.inference_ns_of_each(alike), profile.inference_ns(lengths), rtol=1e-9)
+
+
+def test_a_window_may_be_as_good_as_a_longer_or_shorter_one_to_each_configuration() -> None:
+    assert PROFILE.inference_ns_of_each(np.asarray([[16], [64]])).tolist() == [100.0, 600.0]
+    assert PROFILE.inference_ns_of_each(np.asarray([[32, 64], [16, 32]])).tolist() == [400.0, 500.0]
+    beyond = PROFILE.inference_ns_of_each(np.asarray([[96], [16]]))
+    assert beyond.tolist() == [350.0, 200.0]  # the last segment goes on
+
+
 def test_what_is_given_out_may_be_changed_without_harm() -> None:
     first = PROFILE.service_ns([16])
     first += 1e9
