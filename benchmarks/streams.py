@@ -29,6 +29,7 @@ from model_store.errors import ModelStoreError
 from model_store.length_config import LengthConfiguration
 from server.engine import create_engine, installed_engines
 from server.engine.interface import Engine
+from server.engine.skimming import ranked_windows
 from server.settings import packaged_store
 
 
@@ -75,7 +76,7 @@ def in_flight(
             if number is None:
                 return
             began = time.monotonic_ns()
-            engine.run(questions[number].windows, configuration)
+            engine.run(ranked_windows(engine, questions[number].windows), configuration)
             times[number] = time.monotonic_ns() - began
 
     threads = [threading.Thread(target=work, args=(engine,)) for engine in engines]
