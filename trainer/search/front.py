@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -98,11 +99,25 @@ def apart(front: Sequence[Evaluation], least: float) -> tuple[Evaluation, ...]:
     return tuple(reversed(chosen))
 
 
-def thin(front: Sequence[Evaluation], count: int) -> tuple[Evaluation, ...]:
+def nearly(evaluations: Sequence[Evaluation], slack: float) -> tuple[Evaluation, ...]:
+    """What no cheaper or equally cheap evaluation beats by more than `slack` in score, cheapest first.
+
+    With a slack of 0 these are `non_dominated` and what equals one of them in score at a higher cost.
+    """
+    found, best = list[Evaluation](), -math.inf
+    for each in sorted(evaluations, key=lambda each: (each.cost, -each.score)):
+        best = max(best, each.score)
+        if each.score >= best - slack:
+            found.append(each)
+    return tuple(found)
+
+
+def thin(front: Sequence[Evaluation], count: int, first: Sequence[Evaluation] = ()) -> tuple[Evaluation, ...]:
     """At most `count` well-spread points of `front`, in its order; the first and the last always stay.
 
-    Farthest-point selection (Gonzalez 1985): next comes the point whose nearest chosen one is farthest, with
-    cost and score each scaled to 0..1.  Of equally far ones the first in the front's order is taken.
+    So do those of `first`, which are among them, as far as there is room.  Farthest-point selection (Gonzalez 1985):
+    next comes the point whose nearest chosen one is farthest, with cost and score each scaled to 0..1.  Of equally far
+    ones the first in the front's order is taken.
 
     Raises:
         ValueError: `count` under 2.
@@ -114,7 +129,7 @@ def thin(front: Sequence[Evaluation], count: int) -> tuple[Evaluation, ...]:
     places = np.asarray([(each.cost, each.score) for each in front])
     spans = places.max(axis=0) - places.min(axis=0)
     places = places / np.where(spans > 0.0, spans, 1.0)
-    chosen = [0, len(front) - 1]
+    chosen = list(dict.fromkeys([0, len(front) - 1, *(front.index(each) for each in first)]))[:count]
     while len(chosen) < count:
         gaps = np.linalg.norm(places[:, None, :] - places[None, chosen, :], axis=2).min(axis=1)
         gaps[chosen] = -1.0

@@ -11,12 +11,15 @@ from model_store import LengthConfiguration, ParetoPoint, ParetoTable
 from model_store.pareto import FULL
 from reading import QuestionScores, paired_bootstrap
 from trainer.search.core import CostFunction
-from trainer.search.front import Evaluation, apart, non_dominated, thin
+from trainer.search.front import Evaluation, apart, nearly, non_dominated, thin
 from trainer.search.genes import Genes, GeneSpace
 
 RESAMPLES = 2000
 WANTED_POINTS = 12
 """Fewer points than this make a coarse dial."""
+
+NOISE = 1.5
+"""F1 by which a configuration may lie under the front and still be scored again."""
 
 LEAST_STEP = 0.005
 """Of the full cost, between two points of a table: what lies closer cannot be told apart by its time."""
@@ -56,6 +59,9 @@ class Rescored:
 def candidates(space: GeneSpace, evaluations: Sequence[Evaluation], count: int) -> tuple[Genes, ...]:
     """At most `count` well-spread genes of the evaluations' front, cheapest first, `full` always last.
 
+    Where the front is shorter, what lies under it by no more than `NOISE` fills the gaps: few questions cannot tell
+    such points from it, and the table's may.
+
     Raises:
         ValueError: `full` was not evaluated, or `count` is under 2.
     """
@@ -63,7 +69,11 @@ def candidates(space: GeneSpace, evaluations: Sequence[Evaluation], count: int) 
     if full is None:
         raise ValueError("the search has not evaluated the full configuration yet")
     front = [each for each in non_dominated(evaluations) if each.genes != space.full]
-    return tuple(each.genes for each in thin([*front, full], count))
+    near = [each for each in nearly(evaluations, NOISE) if each.genes != space.full and each.cost < full.cost]
+    chosen = [*front, full]
+    if len(chosen) < count:
+        return tuple(each.genes for each in thin([*near, full], count, chosen))
+    return tuple(each.genes for each in thin(chosen, count))
 
 
 def rescore(  # noqa: PLR0913 - pure: everything that it depends on is an argument
