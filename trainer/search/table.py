@@ -68,12 +68,12 @@ def candidates(space: GeneSpace, evaluations: Sequence[Evaluation], count: int) 
     full = next((each for each in evaluations if each.genes == space.full), None)
     if full is None:
         raise ValueError("the search has not evaluated the full configuration yet")
-    front = [each for each in non_dominated(evaluations) if each.genes != space.full]
-    near = [each for each in nearly(evaluations, NOISE) if each.genes != space.full and each.cost < full.cost]
-    chosen = [*front, full]
-    if len(chosen) < count:
-        return tuple(each.genes for each in thin([*near, full], count, chosen))
-    return tuple(each.genes for each in thin(chosen, count))
+    front = [*(each for each in non_dominated(evaluations) if each.genes != space.full), full]
+    if len(front) >= count:
+        return tuple(each.genes for each in thin(front, count))
+    gaps = {each.genes: each for each in (*front, *nearly(evaluations, NOISE)) if each.genes != space.full}
+    by_cost = sorted(gaps.values(), key=lambda each: each.cost)
+    return tuple(each.genes for each in thin([*by_cost, full], count, front))
 
 
 def rescore(  # noqa: PLR0913 - pure: everything that it depends on is an argument
