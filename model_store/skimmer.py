@@ -104,7 +104,7 @@ def write_skimmer(path: Path, tensors: Mapping[str, NDArray[Any]], vocabulary: i
 
 
 def read_skimmer(path: Path, vocabulary: int) -> Tensors:
-    """All tensors by name, checked; raises as `model_store.tensors.read_tensors`, and for margins as `write_skimmer`."""
+    """All tensors by name, checked; raises as `model_store.tensors.read_tensors` and, for margins, `write_skimmer`."""
     tensors = read_tensors_of(path, skimmer_layout(vocabulary))
     _check_margins(tensors)
     return tensors
