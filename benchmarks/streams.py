@@ -76,7 +76,7 @@ def in_flight(
             if number is None:
                 return
             began = time.monotonic_ns()
-            engine.run(ranked_windows(engine, questions[number].windows), configuration)
+            engine.run(ranked_windows(engine, questions[number].windows, [configuration]), configuration)
             times[number] = time.monotonic_ns() - began
 
     threads = [threading.Thread(target=work, args=(engine,)) for engine in engines]

@@ -127,6 +127,10 @@ class RankedTokens:
     order: NDArray[np.int64]
     worth: NDArray[np.float32]
 
+    def first(self, count: int) -> NDArray[np.int64]:
+        """Places of the `count` tokens to keep, at most all, in reading order."""
+        return np.sort(self.order[:count])
+
 
 def rank_tokens(scores: NDArray[np.float32]) -> RankedTokens:
     """Rank the tokens of a text around the highest scores.
@@ -145,7 +149,7 @@ def rank_tokens(scores: NDArray[np.float32]) -> RankedTokens:
 
 def chosen_tokens(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     """Places of the `count` tokens to keep, at most all, in reading order; see `rank_tokens`."""
-    return np.sort(rank_tokens(scores).order[:count])
+    return rank_tokens(scores).first(count)
 
 
 def margin_of(share: float, margins: NDArray[np.float32]) -> float:

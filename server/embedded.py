@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -11,6 +12,7 @@ from reading.spans import Answer, best_answers
 from reading.tokens import TokenizedText
 from reading.windows import Window, make_windows
 from server.answering import ReadingSettings
+from server.engine.interface import WindowTokens
 from server.engine.skimming import entering_tokens, ranked_windows
 from server.model import DEFAULT_OPTIONS, LoadedModel, ReadingOptions, load_model
 from server.settings import Settings
@@ -69,7 +71,7 @@ class EmbeddedModel:
         settings = self._model.reading_settings(options)
         tokens, windows = self._cut(question, context, settings)
         engine, kernels = self._model.engine, self._model.tokenizer.kernels
-        result = engine.run(ranked_windows(engine, windows), self.configuration)
+        result = engine.run(self._ranked(windows), self.configuration)
         return best_answers(context, tokens, windows, result.logits, settings.spans, kernels=kernels)
 
     def macs(self, question: str, context: str) -> float:
@@ -82,8 +84,11 @@ class EmbeddedModel:
                 self.configuration,
                 entering_tokens(window, self.configuration),
             )
-            for window in ranked_windows(self._model.engine, windows)
+            for window in self._ranked(windows)
         )
+
+    def _ranked(self, windows: Sequence[Window]) -> Sequence[WindowTokens]:
+        return ranked_windows(self._model.engine, windows, [self.configuration])
 
     def _cut(self, question: str, context: str, settings: ReadingSettings) -> tuple[TokenizedText, list[Window]]:
         tokenizer = self._model.tokenizer

@@ -97,7 +97,7 @@ class InferenceLine:
 
     def ranked(self, windows: Sequence[WindowTokens]) -> Sequence[WindowTokens]:
         """The windows of one question made ready for the engine; from any thread.  See `ranked_windows`."""
-        return ranked_windows(self._engine, windows)
+        return ranked_windows(self._engine, windows, self._configurations)
 
     def lengths_alike(self, windows: Sequence[WindowTokens]) -> NDArray[np.int64] | None:
         """Of windows made ready, under the configurations of this line; see `Request`."""

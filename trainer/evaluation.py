@@ -65,7 +65,7 @@ def evaluate_questions(
     predictions = {}
     bar = tqdm(questions, unit="question", mininterval=5.0, desc=configuration.id, disable=not progress)
     for record, context, windows in cut_questions(artifact, bar):
-        logits = engine.run(ranked_windows(engine, windows), configuration).logits
+        logits = engine.run(ranked_windows(engine, windows, [configuration]), configuration).logits
         answers = best_answers(record.context, context, windows, logits, spans)
         predictions[record.id] = answers[0].text if answers else ""
     return score_questions(questions, predictions)

@@ -14,9 +14,10 @@ import numpy as np
 import typer
 
 from model_store import Artifact, ModelStore, Tensors
-from model_store.skimmer import MARGIN_SHARES, rank_tokens
+from model_store.skimmer import MARGIN_SHARES
 from reading import SquadRecord, load_squad
-from server.engine.skimming import RankedWindow, make_skimmer, text_scores
+from server.engine.skimmer import make_skimmer
+from server.engine.skimming import RankedWindow, rank_window
 from trainer.evaluation import cut_questions
 from trainer.features import Features
 from trainer.precision import computing_device
@@ -106,11 +107,7 @@ def _ranked(artifact: Artifact, tensors: Tensors, questions: Sequence[SquadRecor
     """Every window that holds a whole text and a token of it, ranked by the skimmer of `tensors`."""
     scorer, no_margins = make_skimmer(tensors), np.zeros(len(MARGIN_SHARES), dtype=np.float32)
     alone = (each.windows[0] for each in cut_questions(artifact, questions) if len(each.windows) == 1)
-    return [
-        RankedWindow(each.token_ids, each.segment_start, rank_tokens(text_scores(each, scorer)), no_margins)
-        for each in alone
-        if each.context_count
-    ]
+    return [rank_window(each, scorer, no_margins) for each in alone if each.context_count]
 
 
 def add_skimming_stages(app: typer.Typer, wrap: Callable[[Callable[..., None]], Callable[..., None]]) -> None:

@@ -1,6 +1,6 @@
 """The skimmer's training: which tokens of a text are likely part of the answer, seen with a fraction of a layer's work.
 
-The network is the one that ``model_store/FORMAT.md``, "skimmer.safetensors", describes; `server.engine.skimming`
+The network is the one that ``model_store/FORMAT.md``, "skimmer.safetensors", describes; `server.engine.skimmer`
 computes the same in numpy.
 """
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from server.engine.interface import Engine, EngineUnavailableError
-from server.engine.skimming import SkimmingEngine, make_skimmer
+from server.engine.skimmer import make_skimmer
+from server.engine.skimming import SkimmingEngine
 from server.engine.threads import available_threads
 
 if TYPE_CHECKING:

@@ -1,17 +1,10 @@
-"""Leaving out a part of the text before the first layer: a small reader says which, and any engine runs on the rest.
-
-What the skimmer computes is in model_store/FORMAT.md, "skimmer.safetensors"; in float32, whatever the engine does.
-Compiled code (``kernels/skim.h``) does it where there is some, numpy elsewhere.
-"""
+"""Leaving out a part of the text before the first layer: a skimmer says which, and any engine runs on the rest."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Mapping, Sequence
-from ctypes import CDLL, Structure, byref, c_int, c_size_t, c_void_p
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +12,6 @@ from numpy.typing import NDArray
 from model_store.architecture import Architecture
 from model_store.length_config import LengthConfiguration, rounded_count
 from model_store.skimmer import (
-    DILATIONS,
     SHORTEST_TEXT,
     RankedTokens,
     chosen_tokens,
@@ -29,191 +21,12 @@ from model_store.skimmer import (
 )
 from server.engine.checks import check_call
 from server.engine.interface import Engine, EngineInfo, EngineResult, IntArray, WindowLogits, WindowTokens
-from server.engine.native_tensors import in_lines
+from server.engine.skimmer import TokenScorer
 
 FloatArray = NDArray[np.float32]
 
 LEFT_OUT_LOGIT = -10000.0
 """Of a token that no layer saw; as a probability it is 0."""
-
-
-class TokenScorer(Protocol):
-    """Scores the tokens of a text by a question."""
-
-    def scores(self, question: IntArray, text: IntArray) -> FloatArray:
-        """How likely each token of `text` is part of the answer to `question`; higher is likelier.
-
-        Args:
-            question: int32 ``[m]``, word piece ids, at least one.
-            text: int32 ``[n]``, word piece ids, at least one.
-
-        Returns:
-            float32 ``[n]``.
-        """
-        ...
-
-
-def make_skimmer(tensors: Mapping[str, NDArray[Any]]) -> TokenScorer:
-    """The compiled skimmer where this machine can run it, else the one of numpy.
-
-    Args:
-        tensors: of `model_store.skimmer.skimmer_layout`.
-    """
-    from server.engine.native import usable_library  # which imports this package
-
-    library = usable_library()
-    return Skimmer(tensors) if library is None else CompiledSkimmer(tensors, library)
-
-
-class Skimmer:
-    """A `TokenScorer` in numpy: what others are compared with.
-
-    Args:
-        tensors: of `model_store.skimmer.skimmer_layout`.
-    """
-
-    def __init__(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        self._get = dict(tensors)
-        self._question = _Block(tensors, "question", 1)
-        self._blocks = tuple(_Block(tensors, f"blocks.{place}", step) for place, step in enumerate(DILATIONS))
-
-    def scores(self, question: IntArray, text: IntArray) -> FloatArray:
-        """Float32 ``[n]``: see `TokenScorer`."""
-        get = self._get
-        words, asking = self._words(text), self._words(question)
-        read = self._question.applied(asking)
-        matches = np.matmul(asking, get["match"]) @ words.T  # [heads, m, n]
-        asked = _softmax(matches[0].T) @ read
-        exact = np.where(text[:, None] == question, get["rarity"][question], np.float32(0)).max(axis=1)
-        gist = _softmax(get["gate.weight"] @ read.T) @ read
-        gate = gist @ get["gate.question"].T + get["gate.question.bias"]
-        mixed = words @ (get["mix.text"] + get["mix.question"] * gate).T + get["mix.bias"]
-        mixed += asked @ get["mix.asked"].T
-        mixed += (words * asked) @ get["mix.product"].T
-        mixed += np.vstack([matches.max(axis=1), exact]).T @ get["mix.matches"].T
-        state = np.maximum(mixed, 0)
-        for block in self._blocks:
-            state = block.applied(state)
-        scored: FloatArray = (state @ get["score.weight"].T + get["score.bias"])[:, 0]
-        return scored
-
-    def _words(self, ids: IntArray) -> FloatArray:
-        words: FloatArray = self._get["word"][ids] * self._get["word.scale"][ids, None]
-        return words
-
-
-class _Block:
-    """A convolution of each channel by itself, then one over the channels, added to what came in."""
-
-    def __init__(self, tensors: Mapping[str, NDArray[Any]], name: str, dilation: int) -> None:
-        self._taps = np.ascontiguousarray(tensors[f"{name}.taps"].T)  # [taps, width]
-        self._taps_bias = tensors[f"{name}.taps.bias"]
-        self._weight, self._bias = np.ascontiguousarray(tensors[f"{name}.weight"].T), tensors[f"{name}.bias"]
-        self._dilation = dilation
-
-    def applied(self, state: FloatArray) -> FloatArray:
-        """``[n, width]`` of as many; what lies outside the text counts as 0."""
-        count, beside = len(state), len(self._taps) // 2 * self._dilation
-        padded = np.zeros((count + 2 * beside, state.shape[1]), dtype=np.float32)
-        padded[beside : beside + count] = state
-        seen = np.broadcast_to(self._taps_bias, state.shape).copy()
-        for place, tap in enumerate(self._taps):
-            seen += padded[place * self._dilation : place * self._dilation + count] * tap
-        added: FloatArray = np.maximum(seen @ self._weight + self._bias, 0)
-        added += state
-        return added
-
-
-class _BlockStructure(Structure):
-    """``SkimBlock`` of kernels/skim.h."""
-
-    _fields_ = tuple((name, c_void_p) for name in ("taps", "taps_bias", "weight", "bias"))
-
-
-class _TensorsStructure(Structure):
-    """``SkimTensors`` of kernels/skim.h."""
-
-    _fields_ = (
-        ("words", c_void_p),
-        ("scales", c_void_p),
-        ("rarity", c_void_p),
-        ("match", c_void_p),
-        ("gate_weight", c_void_p),
-        ("gate", c_void_p),
-        ("gate_bias", c_void_p),
-        ("mix", c_void_p),
-        ("mix_bias", c_void_p),
-        ("gated", c_void_p),
-        ("score_weight", c_void_p),
-        ("score_bias", c_void_p),
-        ("question", _BlockStructure),
-        ("blocks", _BlockStructure * len(DILATIONS)),
-    )
-
-
-class CompiledSkimmer:
-    """A `TokenScorer` in compiled code; calls from several threads wait for each other.
-
-    Args:
-        tensors: of `model_store.skimmer.skimmer_layout`; copied.
-        library: made from ``kernels/``, of the version that fits; who loads it sees to that.
-    """
-
-    def __init__(self, tensors: Mapping[str, NDArray[Any]], library: CDLL) -> None:
-        self._room, self._scores = library.leeway_skim_room, library.leeway_skim_scores
-        self._room.argtypes, self._room.restype = (c_int, c_int), c_size_t
-        self._scores.argtypes = (c_void_p, c_void_p, c_int, c_void_p, c_int, c_void_p, c_void_p)
-        self._copies: list[NDArray[Any]] = []  # what the structure points into
-        mix = np.vstack([tensors[f"mix.{part}"].T for part in ("text", "asked", "product", "matches")])
-        of_words = (tensors[name] for name in ("word", "word.scale", "rarity", "match"))
-        of_gate = (tensors[f"gate.{part}"] for part in ("weight", "question", "question.bias"))
-        of_mix = (mix, tensors["mix.bias"], tensors["mix.question"].T)
-        of_score = (tensors["score.weight"], tensors["score.bias"])
-        self._tensors = _TensorsStructure(
-            *map(self._address, (*of_words, *of_gate, *of_mix, *of_score)),
-            self._block(tensors, "question"),
-            (_BlockStructure * len(DILATIONS))(
-                *(self._block(tensors, f"blocks.{place}") for place in range(len(DILATIONS)))
-            ),
-        )
-        self._one_at_a_time = threading.Lock()  # the memory is shared by all calls
-        self._memory = np.empty(0, dtype=np.float32)
-
-    def scores(self, question: IntArray, text: IntArray) -> FloatArray:
-        """Float32 ``[n]``: see `TokenScorer`.
-
-        Raises:
-            ValueError: question or text has no token, or more than the compiled code counts.
-            MemoryError: there is no memory for so many.
-        """
-        asking, read = (np.ascontiguousarray(ids, dtype=np.int32) for ids in (question, text))
-        found = np.empty(len(read), dtype=np.float32)
-        with self._one_at_a_time:
-            room = self._room(len(asking), len(read))
-            if room > len(self._memory):
-                self._memory = in_lines(np.zeros(room, dtype=np.float32))
-            done = self._scores(
-                byref(self._tensors),
-                asking.ctypes.data,
-                len(asking),
-                read.ctypes.data,
-                len(read),
-                self._memory.ctypes.data,
-                found.ctypes.data,
-            )
-        if not done:
-            raise ValueError(f"no skimming of {len(read)} tokens by a question of {len(asking)}")
-        return found
-
-    def _block(self, tensors: Mapping[str, NDArray[Any]], name: str) -> _BlockStructure:
-        taps, weight = tensors[f"{name}.taps"].T, tensors[f"{name}.weight"].T
-        return _BlockStructure(
-            *map(self._address, (taps, tensors[f"{name}.taps.bias"], weight, tensors[f"{name}.bias"]))
-        )
-
-    def _address(self, values: NDArray[Any]) -> int:
-        self._copies.append(in_lines(values))
-        return int(self._copies[-1].ctypes.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,8 +125,7 @@ class SkimmingEngine:
         """
         if self._margins is None or window.segment_start >= len(window.token_ids) - 1:
             return None
-        ranked = rank_tokens(text_scores(window, self._skimmer))
-        return RankedWindow(window.token_ids, window.segment_start, ranked, self._margins)
+        return rank_window(window, self._skimmer, self._margins)
 
     def run(self, windows: Sequence[WindowTokens], configuration: LengthConfiguration) -> EngineResult:
         """Logits of `windows`; raises as the interface says."""
@@ -331,13 +143,16 @@ class SkimmingEngine:
         return EngineResult(logits, time.monotonic_ns() - began)
 
 
-def ranked_windows(engine: Engine, windows: Sequence[WindowTokens]) -> Sequence[WindowTokens]:
-    """The windows of one question, made ready for `engine`.
+def ranked_windows(
+    engine: Engine, windows: Sequence[WindowTokens], configurations: Sequence[LengthConfiguration]
+) -> Sequence[WindowTokens]:
+    """The windows of one question, made ready for `engine` and any of `configurations`.
 
-    A text in one window is ranked where the engine skims, so that how much is left of it can depend on the text.  In a
+    A text in one window is ranked where one of them skims, so that how much is left of it can depend on the text.  In a
     longer one a skimmer cannot compare one window with another, and each keeps what its length says.
     """
-    if len(windows) != 1 or not isinstance(engine, SkimmingEngine):
+    skims = any(each.input_ratio < 1.0 for each in configurations)
+    if len(windows) != 1 or not skims or not isinstance(engine, SkimmingEngine):
         return windows
     ranked = engine.rank(windows[0])
     return windows if ranked is None else (ranked,)
@@ -373,14 +188,16 @@ def skim(window: WindowTokens, configuration: LengthConfiguration, skimmer: Toke
     """
     ids, start = window.token_ids, window.segment_start
     entering = entering_tokens(window, configuration)
-    wanted = entering - start - 1
     if entering == len(ids):
         return SkimmedWindow(ids, start, np.arange(len(ids)))
-    if isinstance(window, RankedWindow):
-        places = _framed(np.sort(window.ranked.order[:wanted]), start, len(ids))
-    else:
-        places = kept_places(text_scores(window, skimmer), start, wanted)
+    ranked = window.ranked if isinstance(window, RankedWindow) else rank_tokens(text_scores(window, skimmer))
+    places = _framed(ranked.first(entering - start - 1), start, len(ids))
     return SkimmedWindow(np.ascontiguousarray(ids[places]), start, places)
+
+
+def rank_window(window: WindowTokens, skimmer: TokenScorer, margins: FloatArray) -> RankedWindow:
+    """`window`, which must hold a whole text of at least one token, with the skimmer's opinion of it."""
+    return RankedWindow(window.token_ids, window.segment_start, rank_tokens(text_scores(window, skimmer)), margins)
 
 
 def text_scores(window: WindowTokens, skimmer: TokenScorer) -> FloatArray:
@@ -419,10 +236,3 @@ def _whole(count: int, places: NDArray[np.int64], found: WindowLogits) -> Window
     start, end = np.full((2, count), LEFT_OUT_LOGIT, dtype=np.float32)
     start[places], end[places] = found.start, found.end
     return WindowLogits(start, end)
-
-
-def _softmax(scores: FloatArray) -> FloatArray:
-    """Over the last axis."""
-    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    shares: FloatArray = powers / powers.sum(axis=-1, keepdims=True)
-    return shares

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from benchmarks.streams import arrangements, in_flight, rounds
+from model_store import full_configuration
 
 QUESTIONS: list[Any] = [SimpleNamespace(windows=[number]) for number in range(12)]
-CONFIGURATION: Any = None
+CONFIGURATION = full_configuration(6)
 
 
 class Sleeper:

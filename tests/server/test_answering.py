@@ -92,7 +92,7 @@ class OnlyAsked:
         return np.where(np.arange(len(text)) == 0, 9.0, 0.0).astype(np.float32)
 
     def ranked(self, windows: Sequence[WindowTokens]) -> Sequence[WindowTokens]:
-        return ranked_windows(self.engine, windows)
+        return ranked_windows(self.engine, windows, self.configurations)
 
     def lengths_alike(self, windows: Sequence[WindowTokens]) -> NDArray[np.int64] | None:
         return lengths_alike(windows, self.configurations)

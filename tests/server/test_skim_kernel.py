@@ -12,7 +12,7 @@ from model_store.skimmer import skimmer_layout
 from model_store.tensors import Tensors
 from server.engine import native
 from server.engine.native import obstacle, usable_library
-from server.engine.skimming import CompiledSkimmer, FloatArray, Skimmer, make_skimmer
+from server.engine.skimmer import CompiledSkimmer, FloatArray, Skimmer, make_skimmer
 
 VOCABULARY = 400
 

@@ -17,10 +17,10 @@ from model_store.skimmer import SHORTEST_TEXT
 from server.engine import create_engine
 from server.engine.interface import EngineInfo, EngineResult, WindowLogits, WindowTokens
 from server.engine.native import obstacle
+from server.engine.skimmer import Skimmer
 from server.engine.skimming import (
     LEFT_OUT_LOGIT,
     RankedWindow,
-    Skimmer,
     SkimmingEngine,
     entering_tokens,
     lengths_alike,
@@ -202,7 +202,7 @@ def test_what_is_left_of_a_ranked_window_depends_on_how_sure_the_skimmer_is() ->
 def test_an_engine_sees_what_is_left_of_a_ranked_window() -> None:
     spy = Spy()
     engine = SkimmingEngine(spy, Scores(*TWO_PEAKS), replace(TINY, positions=128), MARGINS)
-    (ready,) = ranked_windows(engine, [window(some_text(101))])
+    (ready,) = ranked_windows(engine, [window(some_text(101))], [HALF])
     (logits,) = engine.run([ready], HALF).logits
     (seen,) = spy.seen
     assert len(seen.token_ids) == 40
@@ -231,11 +231,12 @@ def test_a_window_that_its_length_alone_leaves_whole_is_as_good_as_itself() -> N
 def test_only_a_text_in_one_window_is_ranked_and_only_where_there_are_margins() -> None:
     engine = SkimmingEngine(Spy(), Scores(*ONE_PEAK), TINY, MARGINS)
     whole, empty = window(some_text(101)), window([])
-    assert isinstance(ranked_windows(engine, [whole])[0], RankedWindow)
-    assert ranked_windows(engine, [whole, whole]) == [whole, whole]
-    assert ranked_windows(engine, [empty]) == [empty]
-    assert ranked_windows(Spy(), [whole]) == [whole]
-    assert ranked_windows(SkimmingEngine(Spy(), SKIMMER, TINY), [whole]) == [whole]
+    assert isinstance(ranked_windows(engine, [whole], [HALF, FULL])[0], RankedWindow)
+    assert ranked_windows(engine, [whole], [FULL]) == [whole]
+    assert ranked_windows(engine, [whole, whole], [HALF]) == [whole, whole]
+    assert ranked_windows(engine, [empty], [HALF]) == [empty]
+    assert ranked_windows(Spy(), [whole], [HALF]) == [whole]
+    assert ranked_windows(SkimmingEngine(Spy(), SKIMMER, TINY), [whole], [HALF]) == [whole]
 
 
 @pytest.mark.parametrize("name", ["reference", "openvino", "fake"])

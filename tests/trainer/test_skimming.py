@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from model_store import LengthConfiguration, ModelStore
 from model_store.skimmer import MARGIN_SHARES, WIDTH, rank_tokens, skimmer_layout
 from model_store.tensors import validate_tensors_of
-from server.engine.skimming import RankedWindow, Skimmer, skim
+from server.engine.skimmer import Skimmer
+from server.engine.skimming import RankedWindow, skim
 from tests.trainer.helpers import EXCERPT, SMALL, random_batch, random_network
 from tests.trainer.models import Tokens
 from trainer.adapt import Adapter, AdaptSettings

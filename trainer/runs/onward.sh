@@ -2,7 +2,8 @@
 # From one default model to the next, where nothing is left of the runs but the published artifacts: default@3 was adapted
 # further with a bilinear significance, and a quarter of default@2 mixed in, which made the weights of default@6 (and of
 # default@5 and default@4, whose tables were searched without a skimmer and without exempt tokens; they are in the history).
-# Those adapted to what a skimmer leaves, and mixed half and half with what they were before, are default@7.
+# Those adapted to what a skimmer leaves, and mixed half and half with what they were before, are default@7; its own search
+# and table were shorter than these (LOG.md, thirteenth session).
 #
 #   TRAIN=squad-train-v1.1.json.gz DEV=squad-dev-v1.1.json.gz BASE=all-MiniLM-L6-v2 sh trainer/runs/onward.sh
 #

@@ -1,5 +1,5 @@
 // The skimmer: how likely each token of a text is part of the answer to a question.  What it computes is in
-// model_store/FORMAT.md, "skimmer.safetensors"; server/engine/skimming.py calls it.
+// model_store/FORMAT.md, "skimmer.safetensors"; server/engine/skimmer.py calls it.
 #pragma once
 
 #include "products.h"
