@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainer.search.genes import Genes
 
@@ -85,18 +86,21 @@ def compare_areas(found: Sequence[Evaluation], baseline: Sequence[Evaluation]) -
     return AreaComparison(area_under_frontier(found, low, high), area_under_frontier(baseline, low, high), low, high)
 
 
-def apart(front: Sequence[Evaluation], least: float) -> tuple[Evaluation, ...]:
-    """Of points of `front` whose costs differ by less than `least` the last, which scores best; the dearest stays.
+def apart(front: Sequence[Evaluation], costs: NDArray[np.float64], least: float) -> tuple[Evaluation, ...]:
+    """Points of `front` of which each costs more than the one before by `least` or more, at every length.
+
+    From the dearest down, which stays: so of points that are not apart the last is kept, which scores best.
 
     Args:
         front: non-dominated, cheapest first.
+        costs: of its points, ``[points, lengths]``.
         least: difference of cost.
     """
-    chosen: list[Evaluation] = []
-    for each in reversed(front):
-        if not chosen or chosen[-1].cost - each.cost >= least:
-            chosen.append(each)
-    return tuple(reversed(chosen))
+    chosen: list[int] = []
+    for place in reversed(range(len(front))):
+        if not chosen or (costs[chosen[-1]] - costs[place] >= least).all():
+            chosen.append(place)
+    return tuple(front[place] for place in reversed(chosen))
 
 
 def nearly(evaluations: Sequence[Evaluation], slack: float) -> tuple[Evaluation, ...]:

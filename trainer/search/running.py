@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,10 +157,17 @@ def make_frozen(folder: Path, artifact: Artifact, held_out: SquadDataset, option
             folder / RESCORED_FILE, record.space, (*chosen, *baseline), _scores_of(artifact, engine, questions), said
         )
     length = record.settings["real_length"]
-    cost = macs_cost(artifact.manifest.architecture, length)
-    table = make_table(record.space, [found[genes] for genes in chosen], cost, length, options.points)
+    cost_at = partial(macs_cost, artifact.manifest.architecture)
+    longest = max(length, artifact.manifest.reading.max_length)
+    table = make_table(
+        record.space,
+        [found[genes] for genes in chosen],
+        cost_at,
+        range(length, longest + 1, COUNT_STEP),
+        options.points,
+    )
     facts = {**said, "articles": len(part.articles), "evaluations": len(record.evaluations), "search": record.settings}
-    return freeze(folder, table, facts | {"area": _areas(record.space, found, chosen, baseline, cost)})
+    return freeze(folder, table, facts | {"area": _areas(record.space, found, chosen, baseline, cost_at(length))})
 
 
 def dev_report(folder: Path, artifact: Artifact, data: Path, options: TableOptions) -> ParetoTable:

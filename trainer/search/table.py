@@ -22,7 +22,7 @@ NOISE = 1.5
 """F1 by which a configuration may lie under the front and still be scored again."""
 
 LEAST_STEP = 0.005
-"""Of the full cost, between two points of a table: what lies closer cannot be told apart by its time."""
+"""Of the full cost at a length, between two points of a table: what lies closer cannot be told apart by its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,32 +105,51 @@ def rescore(  # noqa: PLR0913 - pure: everything that it depends on is an argume
 
 
 def make_table(
-    space: GeneSpace, rescored: Sequence[Rescored], macs_of: CostFunction, real_length: int, points: int
+    space: GeneSpace,
+    rescored: Sequence[Rescored],
+    cost_at: Callable[[int], CostFunction],
+    lengths: Sequence[int],
+    points: int,
 ) -> ParetoTable:
     """The table of what is not dominated in MACs and re-scored F1, and of `full`, which always stays.
 
-    Points that differ by less than `LEAST_STEP` of the full cost take the same time: only the best of them is in.
+    Points that differ by less than `LEAST_STEP` of the full cost at one of `lengths` may take the same time, and the
+    dearer of them less, as counts of tokens are rounded: only the best of them is in.
 
     Args:
         space: of the genes.
         rescored: with `full` among them.
-        macs_of: MACs at `real_length`.
-        real_length: tokens of the window that MACs are counted for.
+        cost_at: MACs at a length.
+        lengths: tokens of windows that the points must be apart at; the table's MACs are counted for the first.
         points: at most; the cheapest and `full` are always among them.
 
     Raises:
-        ValueError: `full` was not scored again, or `points` is under 2.
+        ValueError: `full` was not scored again, `lengths` is empty, or `points` is under 2.
     """
+    if not lengths:
+        raise ValueError("a table counts MACs at one length at least")
     by_genes = {each.genes: each for each in rescored}
     if space.full not in by_genes:
         raise ValueError("the full configuration was not scored again")
+    shares = {each.genes: _shares(space, each.genes, cost_at, lengths) for each in rescored}
+    macs_of = cost_at(lengths[0])
     scored = [Evaluation(each.genes, macs_of(space.configuration(each.genes)), each.f1) for each in rescored]
     full = next(each for each in scored if each.genes == space.full)
     front = [each for each in non_dominated(scored) if each.cost < full.cost]
-    kept = thin([*apart(front, LEAST_STEP * full.cost), full], points)
+    far = apart(front, np.array([shares[each.genes] for each in front]), LEAST_STEP)
+    kept = thin([*far, full], points)
     names = [f"c{number:02d}" for number in range(len(kept) - 1, 0, -1)] + [FULL]
     made = [_point(space, name, each, by_genes[each.genes]) for name, each in zip(names, kept, strict=True)]
-    return ParetoTable(tuple(made), float(real_length))
+    return ParetoTable(tuple(made), float(lengths[0]))
+
+
+def _shares(
+    space: GeneSpace, genes: Genes, cost_at: Callable[[int], CostFunction], lengths: Sequence[int]
+) -> list[float]:
+    """What `genes` cost of the full cost at each of `lengths`."""
+    configuration, full = space.configuration(genes), space.configuration(space.full)
+    costs = map(cost_at, lengths)
+    return [cost(configuration) / cost(full) for cost in costs]
 
 
 def _point(space: GeneSpace, name: str, evaluation: Evaluation, rescored: Rescored) -> ParetoPoint:

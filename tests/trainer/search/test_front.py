@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,6 +71,14 @@ def test_thinning_gives_as_many_as_it_may(given_: list[Evaluation], count: int) 
 
 def test_of_points_that_cost_nearly_the_same_the_best_is_kept_and_the_dearest_always() -> None:
     front = tuple(Evaluation((place,), cost, place) for place, cost in enumerate((1.0, 1.02, 1.5, 1.55, 1.59, 2.0)))
-    assert [each.cost for each in apart(front, 0.05)] == [1.02, 1.5, 1.59, 2.0]
-    assert apart(front, 0.0) == front
-    assert apart((), 0.05) == ()
+    costs = np.array([[each.cost] for each in front])
+    assert [each.cost for each in apart(front, costs, 0.05)] == [1.02, 1.5, 1.59, 2.0]
+    assert apart(front, costs, 0.0) == front
+    assert apart((), np.zeros((0, 1)), 0.05) == ()
+
+
+def test_points_are_apart_at_every_length() -> None:
+    front = tuple(Evaluation((place,), place, place) for place in range(4))
+    costs = np.array([[1.0, 1.0], [2.0, 3.5], [3.0, 3.2], [4.0, 4.0]])  # at the other length the second is dearer
+    assert [each.genes[0] for each in apart(front, costs, 0.5)] == [0, 2, 3]
+    assert [each.genes[0] for each in apart(front, costs[:, :1], 0.5)] == [0, 1, 2, 3]

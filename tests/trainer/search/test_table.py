@@ -10,6 +10,7 @@ from model_store import LengthConfiguration, ParetoTable
 from reading import QuestionScores
 from tests.trainer.search import toy
 from trainer.search import Evaluation
+from trainer.search.core import CostFunction
 from trainer.search.frozen import (
     DEV_FILE,
     REPORTED_FILE,
@@ -34,7 +35,13 @@ def rescored(*f1: float) -> list[Rescored]:
 
 
 def table(*f1: float, points: int = 9) -> ParetoTable:
-    return make_table(toy.SPACE, rescored(*f1), lambda configuration: 6e6 * toy.cost(configuration), 48, points)
+    return make_table(
+        toy.SPACE,
+        rescored(*f1),
+        lambda length: lambda configuration: length * 1e5 * toy.cost(configuration),
+        [48],
+        points,
+    )
 
 
 def test_candidates_are_the_front_and_full_at_its_end() -> None:
@@ -84,9 +91,23 @@ def test_full_stays_though_it_be_dominated() -> None:
     assert [point.id for point in table(50.0, 90.0, 70.0, 80.0, points=2).points] == ["c01", "full"]
 
 
-def test_no_table_without_full() -> None:
+def test_points_that_cost_the_same_at_another_length_are_one() -> None:
+    def cost_at(length: int) -> CostFunction:
+        alike = {"4-4-4": "6-3-2"} if length == 56 else {}
+        costs = {"3-2-1": 1.0, "6-3-2": 1.8, "4-4-4": 2.0, "full": 3.0}
+        return lambda configuration: length * costs[alike.get(configuration.id, configuration.id)]
+
+    found = rescored(50.0, 75.0, 70.0, 80.0)
+    assert len(make_table(toy.SPACE, found, cost_at, [48, 64], 9).points) == 4
+    made = make_table(toy.SPACE, found, cost_at, range(48, 65, 8), 9)
+    assert [(point.macs, point.held_out_f1) for point in made.points] == [(48.0, 50.0), (96.0, 75.0), (144.0, 80.0)]
+
+
+def test_no_table_without_full_or_a_length() -> None:
     with pytest.raises(ValueError, match="was not scored again"):
         table(50.0, 60.0)
+    with pytest.raises(ValueError, match="one length at least"):
+        make_table(toy.SPACE, rescored(50.0, 60.0, 70.0, 80.0), lambda _: toy.cost, [], 9)
 
 
 def dev(asked: list[str], stop: int = 99) -> Callable[[LengthConfiguration], QuestionScores]:
