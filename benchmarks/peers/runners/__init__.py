@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from benchmarks.peers.pieces import Piece
 from server.engine.interface import FloatArray
+
+Logits = tuple[FloatArray, FloatArray]
+"""Start and end logits of a window's real tokens, float32 ``[real_length]`` each."""
 
 RUNNERS = ("torch_eager", "onnx", "static", "leeway", "peak", "fake")
 
@@ -22,8 +25,8 @@ class Runner(Protocol):
     def warm_up(self, config: str) -> None:
         """What the system itself does before it is ready, if anything."""
 
-    def run(self, piece: Piece, config: str) -> tuple[FloatArray, FloatArray]:
-        """Start and end logits of the real tokens, float32 ``[real_length]`` each, under a length configuration."""
+    def run(self, pieces: Sequence[Piece], config: str) -> list[Logits]:
+        """Logits of all windows of one question, one window after the other, under a length configuration."""
 
 
 def create_runner(settings: Mapping[str, Any]) -> Runner:

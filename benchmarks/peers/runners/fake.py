@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from benchmarks.peers.pieces import Piece
-from server.engine.interface import EngineUnavailableError, FloatArray
+from benchmarks.peers.runners import Logits
+from server.engine.interface import EngineUnavailableError
 
 
 class FakeRunner:
@@ -21,7 +22,7 @@ class FakeRunner:
         """Remember it."""
         self.facts["warmed_up"].append(config)
 
-    def run(self, piece: Piece, config: str) -> tuple[FloatArray, FloatArray]:
+    def run(self, pieces: Sequence[Piece], config: str) -> list[Logits]:
         """Ids as logits.
 
         Raises:
@@ -30,8 +31,8 @@ class FakeRunner:
         if config == "broken":
             raise ValueError("told to fail")
         print("a library that writes to stdout")  # noqa: T201 - the protocol must survive it
-        ids = piece.token_ids[: piece.real_length].astype(np.float32)
-        return ids, -ids
+        ids = [piece.token_ids[: piece.real_length].astype(np.float32) for piece in pieces]
+        return [(each, -each) for each in ids]
 
 
 def create(settings: Mapping[str, Any]) -> FakeRunner:

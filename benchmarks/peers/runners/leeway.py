@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.pieces import Piece
+from benchmarks.peers.runners import Logits
 from model_store import LengthConfiguration, ModelStore
 from server.engine import create_engine
-from server.engine.interface import Engine, FloatArray
+from server.engine.interface import Engine
+from server.engine.skimming import ranked_windows
 
 
 class LeewayRunner:
@@ -25,10 +27,15 @@ class LeewayRunner:
         """As the server does."""
         self._engine.warm_up([self._configurations[config]])
 
-    def run(self, piece: Piece, config: str) -> tuple[FloatArray, FloatArray]:
-        """Logits of one window."""
-        logits = self._engine.run([piece], self._configurations[config]).logits[0]
-        return logits.start[: piece.real_length], logits.end[: piece.real_length]
+    def run(self, pieces: Sequence[Piece], config: str) -> list[Logits]:
+        """Logits of each window; how much is left of a text that fits one depends on the text, as in the server."""
+        configuration = self._configurations[config]
+        windows = ranked_windows(self._engine, pieces, [configuration])
+        found = [self._engine.run([window], configuration).logits[0] for window in windows]
+        return [
+            (logits.start[: piece.real_length], logits.end[: piece.real_length])
+            for piece, logits in zip(pieces, found, strict=True)
+        ]
 
 
 def create(settings: Mapping[str, Any]) -> LeewayRunner:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 
 from benchmarks.peers.pieces import Piece
-from server.engine.interface import FloatArray
+from benchmarks.peers.runners import Logits
 
 
 class OnnxRunner:
@@ -27,8 +27,11 @@ class OnnxRunner:
     def warm_up(self, config: str) -> None:
         """Nothing of its own."""
 
-    def run(self, piece: Piece, config: str) -> tuple[FloatArray, FloatArray]:  # noqa: ARG002 - one shape of model
-        """Logits of one window."""
+    def run(self, pieces: Sequence[Piece], config: str) -> list[Logits]:  # noqa: ARG002 - one shape of model
+        """Logits of each window."""
+        return [self._logits(piece) for piece in pieces]
+
+    def _logits(self, piece: Piece) -> Logits:
         ids, mask, segments = piece.rows()
         given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
         start, end = self._session.run(

@@ -6,7 +6,7 @@ graphs that take any length.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ import numpy as np
 import openvino as ov
 
 from benchmarks.peers.pieces import Piece
+from benchmarks.peers.runners import Logits
 from benchmarks.peers.weights import OURS, architecture_of, random_int8_tensors
 from model_store import Architecture, ModelStore, Tensors
-from server.engine.interface import FloatArray
 from server.engine.openvino import BUCKET_STEP
 from server.engine.openvino_graph import build_graph
 from server.engine.processor import multiplies_int8_exactly
@@ -42,8 +42,11 @@ class StaticRunner:
     def warm_up(self, config: str) -> None:
         """Nothing: which buckets are needed is known when they are asked for."""
 
-    def run(self, piece: Piece, config: str) -> tuple[FloatArray, FloatArray]:  # noqa: ARG002 - one shape of model
-        """Logits of one window, padded to its bucket."""
+    def run(self, pieces: Sequence[Piece], config: str) -> list[Logits]:  # noqa: ARG002 - one shape of model
+        """Logits of each window, padded to its bucket."""
+        return [self._logits(piece) for piece in pieces]
+
+    def _logits(self, piece: Piece) -> Logits:
         size = min(-(-len(piece.token_ids) // BUCKET_STEP) * BUCKET_STEP, self._architecture.positions)
         if size not in self._requests:
             self._requests[size] = self._compiled(size)

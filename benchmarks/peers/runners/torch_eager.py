@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ import torch
 
 from benchmarks.peers.hugging_face import INPUTS, load_bert
 from benchmarks.peers.pieces import Piece
+from benchmarks.peers.runners import Logits
 from model_store import ModelStore
-from server.engine.interface import FloatArray
 
 
 class TorchRunner:
@@ -26,8 +26,11 @@ class TorchRunner:
         """Nothing of its own."""
 
     @torch.inference_mode()
-    def run(self, piece: Piece, config: str) -> tuple[FloatArray, FloatArray]:  # noqa: ARG002 - one shape of model
-        """Logits of one window."""
+    def run(self, pieces: Sequence[Piece], config: str) -> list[Logits]:  # noqa: ARG002 - one shape of model
+        """Logits of each window."""
+        return [self._logits(piece) for piece in pieces]
+
+    def _logits(self, piece: Piece) -> Logits:
         rows = {name: torch.from_numpy(row) for name, row in zip(INPUTS, piece.rows(), strict=True)}
         found = self._network(**rows)
         real = piece.real_length
