@@ -27,9 +27,8 @@ from model_store import (
     write_tensors,
 )
 from reading import QuestionScores, SquadRecord, TextTokenizer
-from server.engine import create_engine
 from trainer.card import model_card
-from trainer.evaluation import evaluate_questions
+from trainer.evaluation import engines_running, evaluate_questions
 from trainer.features import Features
 from trainer.grids import ActivationCalibration, Grids, calibrate
 from trainer.network import LengthAdaptiveMiniLM
@@ -44,7 +43,7 @@ class ExportSettings:
         scheme: ``int8``, or ``none`` for the float twin.
         calibration: of the activations, under ``int8``.
         engine: measures F1.
-        threads: of that engine; 0 takes all.
+        threads: so many of that engine side by side, of one thread each; 0 takes all.
     """
 
     scheme: str = "int8"
@@ -133,12 +132,9 @@ class Measured:
 
 
 def _measure(artifact: Artifact, settings: ExportSettings, questions: Sequence[SquadRecord]) -> Measured:
-    engine = create_engine(settings.engine, artifact, threads=settings.threads)
     full = full_configuration(artifact.manifest.architecture.layers)
-    try:
-        return Measured.of(evaluate_questions(artifact, engine, full, questions))
-    finally:
-        engine.close()
+    with engines_running(artifact, settings.engine, settings.threads) as engines:
+        return Measured.of(evaluate_questions(artifact, engines, full, questions))
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> ExportInputs:
 def f1_again(store: ModelStore, published: StoredVersion, inputs: ExportInputs) -> tuple[float, float]:
     artifact = store.load(published.spec)
     engine = create_engine("reference", artifact, threads=1)
-    scores = evaluate_questions(artifact, engine, full_configuration(2), inputs.held_out)
+    scores = evaluate_questions(artifact, [engine], full_configuration(2), inputs.held_out)
     return round(100 * float(np.mean(scores.f1)), 2), round(100 * float(np.mean(scores.exact_match)), 2)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,9 +17,8 @@ from model_store import Artifact, LengthConfiguration, ParetoTable
 from model_store.files import sha256_of
 from model_store.length_config import COUNT_STEP
 from reading import QuestionScores, SquadDataset, SquadRecord, load_squad
-from server.engine import create_engine
 from server.engine.interface import Engine
-from trainer.evaluation import evaluate_questions
+from trainer.evaluation import engines_running, evaluate_questions
 from trainer.search.comparing import Loss, int8_loss
 from trainer.search.core import CostFunction, SearchResult, SearchSettings, search
 from trainer.search.costs import macs_cost, nominal_length, time_cost
@@ -76,16 +74,6 @@ class TableOptions:
     threads: int
 
 
-@contextmanager
-def running(artifact: Artifact, name: str, threads: int) -> Iterator[Engine]:
-    """An engine, closed at the end."""
-    engine = create_engine(name, artifact, threads=threads)
-    try:
-        yield engine
-    finally:
-        engine.close()
-
-
 def run_search(folder: Path, artifact: Artifact, held_out: SquadDataset, options: SearchOptions) -> SearchResult:
     """Search, or go on searching, with every evaluation in ``evaluations.jsonl``.
 
@@ -112,7 +100,7 @@ def run_search(folder: Path, artifact: Artifact, held_out: SquadDataset, options
     questions = draw(split_articles(held_out, SPLIT_SEED).search, options.questions, options.seed)
     said = _settings(artifact, held_out, options, space, length)
     with (
-        running(artifact, options.engine, options.threads) as engine,
+        engines_running(artifact, options.engine, options.threads) as engines,
         RecordWriter(folder / EVALUATIONS_FILE, said) as writer,
         tqdm(total=options.evaluations, initial=len(writer.evaluations), unit="configuration") as bar,
     ):
@@ -123,8 +111,8 @@ def run_search(folder: Path, artifact: Artifact, held_out: SquadDataset, options
             bar.update()
 
         return search(
-            _cost(artifact, engine, questions, options, length),
-            f1_score(artifact, engine, questions),
+            _cost(artifact, engines[0], questions, options, length),
+            f1_score(artifact, engines, questions),
             np.random.default_rng(options.seed),
             settings,
             recorded=writer.evaluations,
@@ -152,9 +140,9 @@ def make_frozen(folder: Path, artifact: Artifact, held_out: SquadDataset, option
     questions = draw(part, options.questions, SPLIT_SEED)
     chosen, baseline = candidates(record.space, record.evaluations, options.candidates), baseline_genes(record)
     said = {"artifact": artifact.digest, "engine": options.engine, "questions": len(questions)}
-    with running(artifact, options.engine, options.threads) as engine:
+    with engines_running(artifact, options.engine, options.threads) as engines:
         found = _rescore_into(
-            folder / RESCORED_FILE, record.space, (*chosen, *baseline), _scores_of(artifact, engine, questions), said
+            folder / RESCORED_FILE, record.space, (*chosen, *baseline), _scores_of(artifact, engines, questions), said
         )
     length = record.settings["real_length"]
     cost_at = partial(macs_cost, artifact.manifest.architecture)
@@ -174,8 +162,8 @@ def dev_report(folder: Path, artifact: Artifact, data: Path, options: TableOptio
     """Dev figures for the frozen table in `folder`; raises as `frozen.report_dev`."""
     questions = list(load_squad(data))
     about = {"sha256": sha256_of(data), "questions": len(questions), "engine": options.engine}
-    with running(artifact, options.engine, options.threads) as engine:
-        return report_dev(folder, about, _scores_of(artifact, engine, questions))
+    with engines_running(artifact, options.engine, options.threads) as engines:
+        return report_dev(folder, about, _scores_of(artifact, engines, questions))
 
 
 def int8_losses(  # noqa: PLR0913 - two models with an engine each, and what they are compared on
@@ -212,8 +200,8 @@ def int8_losses(  # noqa: PLR0913 - two models with an engine each, and what the
     questions = draw(split_articles(held_out, SPLIT_SEED).table, options.questions, SPLIT_SEED)
     losses = []
     with (
-        running(artifact, options.engine, options.threads) as int8,
-        running(twin, float_engine or options.engine, options.threads) as floats,
+        engines_running(artifact, options.engine, options.threads) as int8,
+        engines_running(twin, float_engine or options.engine, options.threads) as floats,
     ):
         for point in frozen.table.points:
             pair = _scores_of(artifact, int8, questions), _scores_of(twin, floats, questions)
@@ -279,9 +267,9 @@ def _cost(
 
 
 def _scores_of(
-    artifact: Artifact, engine: Engine, questions: list[SquadRecord]
+    artifact: Artifact, engines: Sequence[Engine], questions: list[SquadRecord]
 ) -> Callable[[LengthConfiguration], QuestionScores]:
-    return lambda configuration: evaluate_questions(artifact, engine, configuration, questions)
+    return lambda configuration: evaluate_questions(artifact, engines, configuration, questions)
 
 
 def _rescore_into(

@@ -53,11 +53,11 @@ def draw(dataset: SquadDataset, questions: int, seed: int) -> list[SquadRecord]:
     return sample_questions(dataset, questions, seed) if questions else list(dataset)
 
 
-def f1_score(artifact: Artifact, engine: Engine, questions: Sequence[SquadRecord]) -> ScoreFunction:
-    """Score function: F1 in percent of `questions` through `engine`."""
+def f1_score(artifact: Artifact, engines: Sequence[Engine], questions: Sequence[SquadRecord]) -> ScoreFunction:
+    """Score function: F1 in percent of `questions` through `engines`, side by side."""
 
     def score(configuration: LengthConfiguration) -> float:
-        return 100.0 * float(evaluate_questions(artifact, engine, configuration, questions, progress=False).f1.mean())
+        return 100.0 * float(evaluate_questions(artifact, engines, configuration, questions, progress=False).f1.mean())
 
     return score
 

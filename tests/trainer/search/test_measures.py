@@ -129,7 +129,7 @@ def test_the_score_is_f1_in_percent_of_the_artifact(tmp_path: Path) -> None:
     artifact = ModelStore(tmp_path).load("tiny")
     engine = FakeEngine(TINY)
     questions = draw(dataset([2, 2]), 0, 0)
-    assert f1_score(artifact, engine, questions)(HALF) in {0.0, 100.0}  # "the king" without its article, or not
+    assert f1_score(artifact, [engine], questions)(HALF) in {0.0, 100.0}  # "the king" without its article, or not
     assert engine.calls == 4
     windows = sample_windows(artifact, questions, 3)
     assert [len(window) for window in windows] == [6, 6, 6]  # [CLS] who [SEP] the king [SEP]
