@@ -45,8 +45,7 @@ class SearchSettings:
         searcher: one of `SEARCHERS`.
         evaluations: how many to make in all, recorded ones included.
         constant_ratios: configurations of constant-ratio dropping that every search begins with, both ends
-            included: its first population, with what only skims where the space does, and the baseline that it must
-            beat.
+            included: its first population, with `GeneSpace.skimmed`, and the baseline that it must beat.
         offspring: of `evolution`, mutations per round and as many cross-overs.
         known_good: what an earlier search found good, say of the same model before more training: joins the
             first population.

@@ -131,10 +131,20 @@ class GeneSpace:
         return (*found, self.smallest)
 
     def skimmed(self) -> tuple[Genes, ...]:
-        """Configurations that skim and then drop nothing, dearest first; none in a space that does not skim."""
+        """Configurations that skim, dearest first; none in a space that does not skim.
+
+        What is left of a text goes through all layers, or half of it is dropped behind the last layer but one and all
+        but the least behind the last: fronts of skimming searches drop next to nothing before (LOG.md).
+        """
         if not self.skims:
             return ()
-        return tuple((entering,) * len(self.smallest) for entering in range(self.levels - 1, self.smallest[0] - 1, -1))
+        found: dict[Genes, None] = {}
+        for entering in range(self.levels - 1, self.smallest[0] - 1, -1):
+            whole = (entering,) * len(self.smallest)
+            found[whole] = None
+            if self.layers > 1:
+                found[(*whole[:-2], max(math.ceil(entering / 2), self.smallest[-2]), self.smallest[-1])] = None
+        return tuple(found)
 
 
 def constant_drop(layers: int, levels: int, drop: float) -> Genes:
