@@ -88,7 +88,7 @@ def _promises(trace: str, ours: Sequence[Scores]) -> Iterator[Check]:
     goodput = [each.step_goodput for each in ours if each.step_goodput is not None]
     if goodput:
         least = min(goodput)
-        text = "goodput in the step, percent of the cheapest configuration's capacity"
+        text = "goodput in the step, percent of what the cheapest configuration could answer"
         yield Check(trace, text, least, STEP_GOODPUT_PERCENT, least >= STEP_GOODPUT_PERCENT)
 
 

@@ -35,8 +35,8 @@ class Scores:
         late_by_class: the late share of each budget class.
         late_settling: the late share of those that arrive within `SETTLING_SECONDS` of the host's change.
         late_settled: the same from `SETTLED_SECONDS` on.
-        step_goodput: answers in time per second within the step, as a share of what the cheapest configuration could
-            do without a pause, percent.
+        step_goodput: answers in time per second within the step, percent of what the cheapest configuration could
+            do without a pause, or of those that come if that is less.
         outcomes: how many of each.
         f1_by_second: sum of effective F1 over the requests that arrived in each second.
         offered_by_second: how many arrived.
@@ -95,7 +95,9 @@ def percent(which: BoolArray, among: BoolArray) -> float:
 def _step_goodput(trace: Trace, ends: Ends, served: BoolArray, world: World) -> float | None:
     if trace.step is None or trace.step[1] > trace.seconds:
         return None
-    answered: FloatArray = ends.answered_ns / SECOND_NS
     begin, end = trace.step
+    answered: FloatArray = ends.answered_ns / SECOND_NS
+    came = trace.seconds_of_arrival
     rate = float((served & (answered >= begin) & (answered < end)).sum()) / (end - begin)
-    return 100.0 * rate * float(world.mean_inference_ns[0]) / 1e9
+    offered = float(((came >= begin) & (came < end)).sum()) / (end - begin)
+    return 100.0 * rate / min(1e9 / float(world.mean_inference_ns[0]), offered) if offered else None

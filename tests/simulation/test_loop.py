@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -79,6 +80,20 @@ def test_late_answers_count_nothing() -> None:
     assert found.late_share == 50.0
     assert found.late_by_class == {"all": 50.0}
     assert found.goodput == 1.0
+
+
+def test_goodput_of_a_step_is_of_what_the_cheapest_configuration_could_answer_of_those_that_come() -> None:
+    here = world()
+
+    def goodput(requests: Sequence[tuple[float, float | None]]) -> float | None:
+        trace = replace(asked(requests), step=(0.1, 0.2))
+        return score(trace, simulate(trace, here, ServerRouter(here, Fixed(2))), here).step_goodput
+
+    few = [(110.0, 100.0), (130.0, 2.0), (150.0, 100.0)]  # the second is refused
+    assert goodput(few) == pytest.approx(100 * 2 / 3)
+    many = [(100.0, None)] * 40  # nine are answered within the step, at 110 to 190 ms
+    assert goodput(many) == pytest.approx(100 * 90 / (1e9 / here.mean_inference_ns[0]))
+    assert goodput([(0.0, 100.0), (500.0, 100.0)]) is None
 
 
 def test_a_refusal_is_an_outcome_and_no_answer() -> None:
