@@ -35,8 +35,8 @@ class Scores:
         late_by_class: the late share of each budget class.
         late_settling: the late share of those that arrive within `SETTLING_SECONDS` of the host's change.
         late_settled: the same from `SETTLED_SECONDS` on.
-        step_goodput: answers in time per second within the step, percent of what the cheapest configuration could
-            do without a pause, or of those that come if that is less.
+        step_goodput: answers in time within the step, percent of what the cheapest configuration could do without a
+            pause; where fewer come in it than that, the share of these that are answered in time.
         outcomes: how many of each.
         f1_by_second: sum of effective F1 over the requests that arrived in each second.
         offered_by_second: how many arrived.
@@ -97,7 +97,8 @@ def _step_goodput(trace: Trace, ends: Ends, served: BoolArray, world: World) -> 
         return None
     begin, end = trace.step
     answered: FloatArray = ends.answered_ns / SECOND_NS
-    came = trace.seconds_of_arrival
-    rate = float((served & (answered >= begin) & (answered < end)).sum()) / (end - begin)
-    offered = float(((came >= begin) & (came < end)).sum()) / (end - begin)
-    return 100.0 * rate / min(1e9 / float(world.mean_inference_ns[0]), offered) if offered else None
+    came = (trace.seconds_of_arrival >= begin) & (trace.seconds_of_arrival < end)
+    most = (end - begin) * 1e9 / float(world.mean_inference_ns[0])
+    if came.sum() < most:
+        return percent(served, came) if came.any() else None
+    return 100.0 * float((served & (answered >= begin) & (answered < end)).sum()) / most

@@ -15,6 +15,7 @@ from server.engine.fake import FakeEngine
 from server.engine.interface import EngineResult, EngineUnavailableError, WindowTokens
 from tests.model_store.tiny_artifact import TINY, publish_tiny
 from tests.trainer.helpers import excerpt
+from trainer import evaluation
 from trainer.evaluation import cut_questions, engines_running, evaluate_questions
 
 FULL = full_configuration(TINY.layers)
@@ -66,7 +67,7 @@ def test_engines_side_by_side_give_the_scores_of_one_in_the_questions_order(arti
 def test_what_an_engine_fails_at_is_said_and_no_engine_is_no_answer(artifact: Artifact) -> None:
     with pytest.raises(RuntimeError, match="out of luck"):
         evaluate_questions(artifact, [FakeEngine(TINY), Failing(TINY)], FULL, QUESTIONS, progress=False)
-    with pytest.raises(ValueError, match="greater than 0"):
+    with pytest.raises(ValueError, match="no engine"):
         evaluate_questions(artifact, [], FULL, QUESTIONS, progress=False)
 
 
@@ -74,13 +75,32 @@ def test_questions_are_cut_in_their_order(artifact: Artifact) -> None:
     assert [each.record for each in cut_questions(artifact, QUESTIONS)] == QUESTIONS
 
 
-def test_there_are_as_many_engines_as_threads_and_none_is_left_open(artifact: Artifact) -> None:
-    with engines_running(artifact, "fake", 3) as engines:
-        assert [engine.info.threads for engine in engines] == [1, 1, 1]
-    assert all(isinstance(engine, FakeEngine) and engine.closed for engine in engines)
+def test_there_are_as_many_engines_as_threads(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "available_threads", lambda: 3)
     with engines_running(artifact, "fake", 0) as engines:
-        assert engines
+        assert [engine.info.threads for engine in engines] == [1, 1, 1]
+    with engines_running(artifact, "fake", 2) as engines:
+        assert len(engines) == 2
     with pytest.raises(ValueError, match="at least 0"), engines_running(artifact, "fake", -1):
         pass
     with pytest.raises(EngineUnavailableError), engines_running(artifact, "abacus", 1):
         pass
+
+
+def test_no_engine_is_left_open(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[FakeEngine] = []
+
+    def create(_name: str, _artifact: Artifact, *, threads: int) -> FakeEngine:
+        if len(made) == 2:
+            raise RuntimeError("no memory for a third")
+        made.append(FakeEngine(TINY, threads=threads))
+        return made[-1]
+
+    monkeypatch.setattr(evaluation, "create_engine", create)
+    with pytest.raises(ZeroDivisionError), engines_running(artifact, "fake", 2):
+        raise ZeroDivisionError
+    assert [engine.closed for engine in made] == [True, True]
+    made.pop()
+    with pytest.raises(RuntimeError, match="a third"), engines_running(artifact, "fake", 2):
+        pass
+    assert [engine.closed for engine in made] == [True, True]

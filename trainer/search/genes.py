@@ -134,7 +134,7 @@ class GeneSpace:
         """Configurations that skim, dearest first; none in a space that does not skim.
 
         What is left of a text goes through all layers, or half of it is dropped behind the last layer but one and all
-        but the least behind the last: fronts of skimming searches drop next to nothing before (LOG.md).
+        but the least behind the last: above 40% of the cost, fronts drop next to nothing before (LOG.md).
         """
         if not self.skims:
             return ()

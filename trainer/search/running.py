@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from model_store import Artifact, LengthConfiguration, ParetoTable
 from model_store.files import sha256_of
 from model_store.length_config import COUNT_STEP
 from reading import QuestionScores, SquadDataset, SquadRecord, load_squad
+from server.engine import create_engine
 from server.engine.interface import Engine
 from trainer.evaluation import engines_running, evaluate_questions
 from trainer.search.comparing import Loss, int8_loss
@@ -100,6 +102,7 @@ def run_search(folder: Path, artifact: Artifact, held_out: SquadDataset, options
     questions = draw(split_articles(held_out, SPLIT_SEED).search, options.questions, options.seed)
     said = _settings(artifact, held_out, options, space, length)
     with (
+        _cost(artifact, questions, options, length) as cost,
         engines_running(artifact, options.engine, options.threads) as engines,
         RecordWriter(folder / EVALUATIONS_FILE, said) as writer,
         tqdm(total=options.evaluations, initial=len(writer.evaluations), unit="configuration") as bar,
@@ -111,7 +114,7 @@ def run_search(folder: Path, artifact: Artifact, held_out: SquadDataset, options
             bar.update()
 
         return search(
-            _cost(artifact, engines[0], questions, options, length),
+            cost,
             f1_score(artifact, engines, questions),
             np.random.default_rng(options.seed),
             settings,
@@ -151,7 +154,7 @@ def make_frozen(folder: Path, artifact: Artifact, held_out: SquadDataset, option
         record.space,
         [found[genes] for genes in chosen],
         cost_at,
-        range(length, longest + 1, COUNT_STEP),
+        range(length, longest + 1),
         options.points,
     )
     facts = {**said, "articles": len(part.articles), "evaluations": len(record.evaluations), "search": record.settings}
@@ -258,12 +261,19 @@ def _check_artifact(record: Record, artifact: Artifact, held_out: SquadDataset) 
         raise RecordError(f"the search ran on another artifact or other held-out questions ({there}, not {here})")
 
 
+@contextmanager
 def _cost(
-    artifact: Artifact, engine: Engine, questions: list[SquadRecord], options: SearchOptions, length: int
-) -> CostFunction:
+    artifact: Artifact, questions: list[SquadRecord], options: SearchOptions, length: int
+) -> Iterator[CostFunction]:
+    """MACs, or the time of an engine with all threads, as the server runs it."""
     if options.cost == "macs":
-        return macs_cost(artifact.manifest.architecture, length)
-    return time_cost(engine, sample_windows(artifact, questions, TIMED_WINDOWS), TIMED_ROUNDS)
+        yield macs_cost(artifact.manifest.architecture, length)
+        return
+    engine = create_engine(options.engine, artifact, threads=options.threads)
+    try:
+        yield time_cost(engine, sample_windows(artifact, questions, TIMED_WINDOWS), TIMED_ROUNDS)
+    finally:
+        engine.close()
 
 
 def _scores_of(

@@ -25,7 +25,8 @@ Store = Annotated[Path, typer.Option(help="Model store of the int8 artifact.")]
 Model = Annotated[str, typer.Option(help="NAME or NAME@VERSION in it.")]
 EngineName = Annotated[str, typer.Option(help="Engine that answers.")]
 Threads = Annotated[
-    int, typer.Option(help="So many engines of one thread answer side by side; 0 takes what this process may use.")
+    int,
+    typer.Option(help="So many engines of one thread, each with its memory; 0 takes what this process may use."),
 ]
 
 FOLDER = "search"

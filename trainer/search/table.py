@@ -122,7 +122,7 @@ def make_table(
         rescored: with `full` among them.
         cost_at: MACs at a length.
         lengths: tokens of windows that the points must be apart at; the table's MACs are counted for the first.
-        points: at most; the cheapest and `full` are always among them.
+        points: at most; the cheapest of those that are apart and `full` are always among them.
 
     Raises:
         ValueError: `full` was not scored again, `lengths` is empty, or `points` is under 2.
@@ -136,9 +136,8 @@ def make_table(
     macs_of = cost_at(lengths[0])
     scored = [Evaluation(each.genes, macs_of(space.configuration(each.genes)), each.f1) for each in rescored]
     full = next(each for each in scored if each.genes == space.full)
-    front = [each for each in non_dominated(scored) if each.cost < full.cost]
-    far = apart(front, np.array([shares[each.genes] for each in front]), LEAST_STEP)
-    kept = thin([*far, full], points)
+    front = [*(each for each in non_dominated(scored) if each.cost < full.cost), full]
+    kept = thin(apart(front, np.array([shares[each.genes] for each in front]), LEAST_STEP), points)
     names = [f"c{number:02d}" for number in range(len(kept) - 1, 0, -1)] + [FULL]
     made = [_point(space, name, each, by_genes[each.genes]) for name, each in zip(names, kept, strict=True)]
     return ParetoTable(tuple(made), float(lengths[0]))

@@ -28,9 +28,13 @@ class LeewayRunner:
         self._engine.warm_up([self._configurations[config]])
 
     def run(self, pieces: Sequence[Piece], config: str) -> list[Logits]:
-        """Logits of each window; how much is left of a text that fits one depends on the text, as in the server."""
+        """Logits of each window; how much is left of a text that fits one depends on the text, as in the server.
+
+        Of a padded one its length says it: the skimmer would leave out the padding.
+        """
         configuration = self._configurations[config]
-        windows = ranked_windows(self._engine, pieces, [configuration])
+        padded = any(len(piece.token_ids) > piece.real_length for piece in pieces)
+        windows = pieces if padded else ranked_windows(self._engine, pieces, [configuration])
         found = [self._engine.run([window], configuration).logits[0] for window in windows]
         return [
             (logits.start[: piece.real_length], logits.end[: piece.real_length])

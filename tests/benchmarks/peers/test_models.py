@@ -71,6 +71,7 @@ def test_how_much_is_left_of_a_text_depends_on_it_where_it_fits_one_window_as_in
         return [int((start > LEFT_OUT_LOGIT).sum()) for start, _ in runner.run(pieces, "c01")]
 
     assert left([window]) == [107]
+    assert left([replace(window, real_length=106)]) == [55]  # padded: by its length, and the padding is not shown
     assert left([window, window]) == [56, 56]
 
 

@@ -16,7 +16,7 @@ from tests.trainer.search import toy
 from trainer.search import Evaluation, GeneSpace, SearchSettings, area_under_frontier, search
 from trainer.search.core import SEARCHERS
 from trainer.search.costs import macs_cost
-from trainer.search.table import candidates, make_table, rescore
+from trainer.search.table import LEAST_STEP, candidates, make_table, rescore
 
 both = pytest.mark.parametrize("searcher", SEARCHERS)
 searches = st.builds(
@@ -113,7 +113,7 @@ def test_resumed_equals_uninterrupted(settings: SearchSettings, seed: int, data:
 def test_the_same_seed_gives_the_same_table_without_a_dominated_point(settings: SearchSettings, seed: int) -> None:
     architecture = Architecture(layers=3, hidden=8, heads=2, intermediate=16, vocabulary=10, positions=128)
     space = settings.space
-    lengths = range(space.levels * 8, 129, 8)
+    lengths = range(space.levels * 8, 129, 5)
 
     def answer(configuration: LengthConfiguration) -> QuestionScores:
         noise = np.random.default_rng(len(configuration.id)).uniform(0.0, 0.3, 30)
@@ -128,6 +128,9 @@ def test_the_same_seed_gives_the_same_table_without_a_dominated_point(settings: 
         assert made.full.configuration.is_full
         for point in made.points[:-1]:
             assert not any(other.dominates(point) for other in made.points)
+        for length in lengths:
+            costs = [macs_cost(architecture, length)(point.configuration) for point in made.points]
+            assert (np.diff(costs) > 0.999 * LEAST_STEP * costs[-1]).all()
         return made.to_json()
 
     assert table() == table()
