@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from queue import SimpleQueue
 from typing import NamedTuple
 
@@ -60,12 +60,9 @@ def engines_running(artifact: Artifact, name: str, threads: int) -> Iterator[tup
     """
     if threads < 0:
         raise ValueError(f"threads must be at least 0, got {threads}")
-    with ExitStack() as closing:
-        engines = []
-        for _ in range(threads or available_threads()):
-            engines.append(create_engine(name, artifact, threads=1))
-            closing.callback(engines[-1].close)
-        yield tuple(engines)
+    count = threads or available_threads()
+    with ExitStack() as opened:
+        yield tuple(opened.enter_context(closing(create_engine(name, artifact, threads=1))) for _ in range(count))
 
 
 def evaluate_questions(

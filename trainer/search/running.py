@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -269,11 +269,8 @@ def _cost(
     if options.cost == "macs":
         yield macs_cost(artifact.manifest.architecture, length)
         return
-    engine = create_engine(options.engine, artifact, threads=options.threads)
-    try:
+    with closing(create_engine(options.engine, artifact, threads=options.threads)) as engine:
         yield time_cost(engine, sample_windows(artifact, questions, TIMED_WINDOWS), TIMED_ROUNDS)
-    finally:
-        engine.close()
 
 
 def _scores_of(

@@ -132,24 +132,15 @@ def make_table(
     by_genes = {each.genes: each for each in rescored}
     if space.full not in by_genes:
         raise ValueError("the full configuration was not scored again")
-    shares = {each.genes: _shares(space, each.genes, cost_at, lengths) for each in rescored}
-    macs_of = cost_at(lengths[0])
-    scored = [Evaluation(each.genes, macs_of(space.configuration(each.genes)), each.f1) for each in rescored]
+    costs = [cost_at(length) for length in lengths]
+    scored = [Evaluation(each.genes, costs[0](space.configuration(each.genes)), each.f1) for each in rescored]
     full = next(each for each in scored if each.genes == space.full)
     front = [*(each for each in non_dominated(scored) if each.cost < full.cost), full]
-    kept = thin(apart(front, np.array([shares[each.genes] for each in front]), LEAST_STEP), points)
+    macs = np.array([[cost(space.configuration(each.genes)) for cost in costs] for each in front])
+    kept = thin(apart(front, macs / macs[-1], LEAST_STEP), points)
     names = [f"c{number:02d}" for number in range(len(kept) - 1, 0, -1)] + [FULL]
     made = [_point(space, name, each, by_genes[each.genes]) for name, each in zip(names, kept, strict=True)]
     return ParetoTable(tuple(made), float(lengths[0]))
-
-
-def _shares(
-    space: GeneSpace, genes: Genes, cost_at: Callable[[int], CostFunction], lengths: Sequence[int]
-) -> list[float]:
-    """What `genes` cost of the full cost at each of `lengths`."""
-    configuration, full = space.configuration(genes), space.configuration(space.full)
-    costs = map(cost_at, lengths)
-    return [cost(configuration) / cost(full) for cost in costs]
 
 
 def _point(space: GeneSpace, name: str, evaluation: Evaluation, rescored: Rescored) -> ParetoPoint:
